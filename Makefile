@@ -1,0 +1,80 @@
+# Everything a developer or CI runs. `make` alone lists it.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# What scripts/setup may have installed: Node.js into .tools, tools by cargo.
+CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+export PATH := $(CURDIR)/.tools/node/node_modules/.bin:$(PATH):$(CARGO_BIN)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Set up, build, and run a balancer, two terminators and four Node.js processes here
+	@scripts/setup demo
+	cargo build --workspace --bins
+# Killed with make, even by kill -9: nothing may be left behind.
+	@exec setpriv --pdeathsig TERM $(TARGET)/debug/tidegate-demo
+
+.PHONY: test
+test: setup check ## Set up, then run everything CI runs
+
+.PHONY: setup
+setup: ## Install what is missing to build and test
+	@scripts/setup
+
+.PHONY: build
+build: ## Build every program
+	cargo build --workspace --bins
+
+.PHONY: release
+release: ## Build optimised programs and say where they are
+	cargo build --release --workspace --bins --exclude tidegate-tests
+	@find $(TARGET)/release -maxdepth 1 -type f -executable
+
+# The cheap checks first; the tests last, so that their summary ends the output.
+.PHONY: check
+check: check-fmt check-js check-deny check-clippy check-doc check-doctest check-tests ## The gate, without setting up: formats, lints, docs, dependencies, tests
+
+.PHONY: check-fmt
+check-fmt:
+	cargo fmt --all --check
+
+.PHONY: check-js
+check-js:
+	cd tests/browser && npm run --silent check
+
+# A stale Cargo.lock fails here, before anything else could quietly mend it.
+.PHONY: check-deny
+check-deny:
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+
+.PHONY: check-clippy
+check-clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: check-doc
+check-doc:
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: check-doctest
+check-doctest:
+	cargo test --workspace --doc --quiet
+
+# End-to-end tests run the programs themselves, as they were built.
+.PHONY: check-tests
+check-tests: build
+	cargo nextest run --workspace
+
+.PHONY: fmt
+fmt: ## Format Rust and JavaScript
+	cargo fmt --all
+	cd tests/browser && npm run --silent fmt
+
+.PHONY: clean
+clean: ## Remove what was built and installed inside this checkout
+	cargo clean
+	rm -rf .tools examples/node-app/node_modules tests/browser/node_modules

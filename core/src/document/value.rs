@@ -1,0 +1,695 @@
+//! The values a document is made of. Each type refuses by itself what can
+//! never be right, with a message that names the mend; none needs a later
+//! look.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::Certificate;
+use crate::addr::{WrittenAddr, canonical_net};
+use crate::health::Thresholds;
+use crate::proxy_protocol::Version;
+
+/// Labels of an agent, or those a selector asks for.
+pub type Labels = BTreeMap<String, String>;
+
+/// A value refused by its type; serde adds where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadValue(String);
+
+/// Implements the serde side of a type that is written as one string.
+macro_rules! written_as_string {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = BadValue;
+
+            fn try_from(written: String) -> Result<Self, BadValue> {
+                written.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+/// The name of a resource: lower-case letters, digits, `-`, `.` and `_`,
+/// beginning with a letter or digit, at most 63.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
+        let begins_well =
+            written.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if begins_well && written.len() <= 63 && written.chars().all(allowed) {
+            return Ok(Self(written.into()));
+        }
+        Err(BadValue(format!(
+            "{:?} is not a name: write 1 to 63 of a-z, 0-9, '-', '.', '_', beginning with a letter \
+             or digit",
+            excerpt(written)
+        )))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_string!(Name);
+
+/// The name of a backend in its pool: a name as given, or the address as
+/// written (`127.0.0.1:3000`, `:3000`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackendName(Arc<str>);
+
+impl BackendName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BackendName {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        if (1..=63).contains(&written.len()) && written.chars().all(allowed) {
+            return Ok(Self(written.into()));
+        }
+        Err(BadValue(format!(
+            "{:?} is not a backend's name: write 1 to 63 letters, digits, '-', '.', '_', ':', or \
+             leave it out to use the address",
+            excerpt(written)
+        )))
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<WrittenAddr> for BackendName {
+    fn from(address: WrittenAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
+impl From<&Name> for BackendName {
+    fn from(name: &Name) -> Self {
+        Self(Arc::clone(&name.0))
+    }
+}
+
+written_as_string!(BackendName);
+
+/// How long to wait: written `1s`, `500ms`, `1h 30m`; 1 ms to 366 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Timeout(Duration);
+
+impl Timeout {
+    const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+    /// A timeout of `secs` seconds, for defaults.
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(Duration::from_secs(secs))
+    }
+
+    /// The time itself.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let bad = || {
+            BadValue(format!(
+                "{:?} is not a time: write a number and a unit, such as 500ms, 10s, 5m, 1h, 24h; \
+                 from 1ms to 366d",
+                excerpt(written)
+            ))
+        };
+        let time = humantime::parse_duration(written).map_err(|_| bad())?;
+        if time < Duration::from_millis(1) || time > Self::LONGEST {
+            return Err(bad());
+        }
+        Ok(Self(time))
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+written_as_string!(Timeout);
+
+/// A network: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr(IpNet);
+
+impl Cidr {
+    /// Without host bits, IPv4-mapped networks as IPv4.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let net = match written.parse::<std::net::IpAddr>() {
+            Ok(ip) => IpNet::from(ip),
+            Err(_) => written.parse::<IpNet>().map_err(|_| {
+                BadValue(format!(
+                    "{:?} is not a network: write ADDRESS/LENGTH, such as 192.0.2.0/24 or \
+                     2001:db8::/32, or one address",
+                    excerpt(written)
+                ))
+            })?,
+        };
+        if net.trunc() != net {
+            // Whether the author meant the host or its network cannot be told.
+            return Err(BadValue(format!(
+                "{written} has bits after its /{}: write {} for the network, or {} for the one \
+                 address",
+                net.prefix_len(),
+                net.trunc(),
+                net.addr()
+            )));
+        }
+        Ok(Self(canonical_net(net)))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+written_as_string!(Cidr);
+
+/// A backend's share among the others: 1 to 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Weight(NonZeroU16);
+
+impl Weight {
+    /// The share.
+    pub fn get(self) -> NonZeroU16 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(NonZeroU16::MIN)
+    }
+}
+
+impl TryFrom<u16> for Weight {
+    type Error = BadValue;
+
+    fn try_from(weight: u16) -> Result<Self, BadValue> {
+        NonZeroU16::new(weight)
+            .filter(|w| w.get() <= 256)
+            .map(Self)
+            .ok_or_else(|| BadValue(format!("{weight} is not a weight: write 1 to 256")))
+    }
+}
+
+impl From<Weight> for u16 {
+    fn from(weight: Weight) -> Self {
+        weight.0.get()
+    }
+}
+
+/// From whom a listener requires a PROXY header; from anybody else on such a
+/// listener the connection is refused. Never optional: an optional header is
+/// one that any client can forge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcceptProxy {
+    /// No header is looked for: the peer is the client.
+    None,
+    /// From the balancers of the fleet, at exactly their addresses.
+    Balancers,
+    /// From these networks.
+    From(Vec<Cidr>),
+}
+
+impl Serialize for AcceptProxy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Balancers => serializer.serialize_str("balancers"),
+            Self::From(nets) => nets.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AcceptProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand, since `untagged` would lose which element of the list is wrong.
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = AcceptProxy;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("none, balancers, or a list of networks such as [10.0.0.0/8]")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<AcceptProxy, E> {
+                match text {
+                    "none" => Ok(AcceptProxy::None),
+                    "balancers" => Ok(AcceptProxy::Balancers),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AcceptProxy, A::Error> {
+                let mut nets = Vec::new();
+                while let Some(net) = seq.next_element()? {
+                    nets.push(net);
+                }
+                if nets.is_empty() {
+                    return Err(de::Error::custom(
+                        "an empty list accepts nobody: write none",
+                    ));
+                }
+                Ok(AcceptProxy::From(nets))
+            }
+        }
+
+        deserializer.deserialize_any(Written)
+    }
+}
+
+/// What a balancer says about the client to a pool's backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyOut {
+    /// Nothing.
+    #[default]
+    None,
+    /// PROXY protocol version 1.
+    V1,
+    /// PROXY protocol version 2.
+    V2,
+}
+
+impl ProxyOut {
+    /// The version to write, if any.
+    pub fn version(self) -> Option<Version> {
+        match self {
+            Self::None => None,
+            Self::V1 => Some(Version::V1),
+            Self::V2 => Some(Version::V2),
+        }
+    }
+}
+
+/// How and how often a backend is asked whether it can work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenHealthCheck", into = "WrittenHealthCheck")]
+pub struct HealthCheck {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// From one check to the next.
+    pub interval: Timeout,
+    /// For the whole check.
+    pub timeout: Timeout,
+    /// Results in a row that change the state.
+    pub thresholds: Thresholds,
+    /// Another port than the traffic's.
+    pub port: Option<NonZeroU16>,
+    /// The PROXY header in front of the check; `None` = as the traffic has it,
+    /// without a client, when the check goes to the traffic's port.
+    pub proxy: Option<ProxyOut>,
+}
+
+impl HealthCheck {
+    /// The defaults around `kind`: every 2 s, 1 s, rise 2, fall 3.
+    pub fn of(kind: CheckKind) -> Self {
+        Self {
+            kind,
+            interval: Timeout::from_secs(2),
+            timeout: Timeout::from_secs(1),
+            thresholds: default_thresholds(),
+            port: None,
+            proxy: None,
+        }
+    }
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckKind {
+    /// Whether it accepts.
+    Tcp,
+    /// What it answers to a GET.
+    Http(HttpCheck),
+}
+
+/// An HTTP check: `GET path`, and which statuses pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// Origin-form target (RFC 9112 section 3.2.1).
+    pub path: CheckPath,
+    /// The Host header; the backend's address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<CheckHost>,
+    /// Statuses that pass; 2xx and 3xx when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+}
+
+impl HttpCheck {
+    /// Whether `status` passes.
+    pub fn passes(&self, status: u16) -> bool {
+        match &self.expect {
+            Some(expect) => expect.0.contains(&status),
+            None => (200..400).contains(&status),
+        }
+    }
+}
+
+/// A path to ask for: begins with `/`, fit for a request line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CheckPath(String);
+
+impl FromStr for CheckPath {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let fits = written.len() <= 1024
+            && written.starts_with('/')
+            && http::uri::PathAndQuery::try_from(written).is_ok();
+        fits.then(|| Self(written.to_owned())).ok_or_else(|| {
+            BadValue(format!(
+                "{:?} is not a path: write one that begins with '/', such as /health",
+                excerpt(written)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for CheckPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_string!(CheckPath);
+
+/// A Host header for a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CheckHost(String);
+
+impl FromStr for CheckHost {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let fits = written.len() <= 255 && http::uri::Authority::try_from(written).is_ok();
+        fits.then(|| Self(written.to_owned())).ok_or_else(|| {
+            BadValue(format!(
+                "{:?} is not a host: write NAME or NAME:PORT",
+                excerpt(written)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for CheckHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_string!(CheckHost);
+
+/// Statuses that pass: one, or a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Expect(Vec<u16>);
+
+impl<'de> Deserialize<'de> for Expect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Expect;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status from 100 to 599, or a list such as [200, 204]")
+            }
+
+            fn visit_u64<E: de::Error>(self, status: u64) -> Result<Expect, E> {
+                match u16::try_from(status) {
+                    Ok(status @ 100..=599) => Ok(Expect(vec![status])),
+                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(status), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Expect, A::Error> {
+                let mut statuses = Vec::new();
+                while let Some(one) = seq.next_element::<Expect>()? {
+                    statuses.extend(one.0);
+                }
+                if statuses.is_empty() {
+                    return Err(de::Error::custom(
+                        "an empty list passes nothing: name a status",
+                    ));
+                }
+                Ok(Expect(statuses))
+            }
+        }
+
+        deserializer.deserialize_any(Written)
+    }
+}
+
+/// A health check as people write it: the kind is a key beside the numbers.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenHealthCheck {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tcp: Option<TcpCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<HttpCheck>,
+    #[serde(default = "default_interval")]
+    interval: Timeout,
+    #[serde(default = "default_timeout")]
+    timeout: Timeout,
+    #[serde(default = "default_rise")]
+    rise: NonZeroU8,
+    #[serde(default = "default_fall")]
+    fall: NonZeroU8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<NonZeroU16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy: Option<ProxyOut>,
+}
+
+/// `tcp: {}`: nothing to say about it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TcpCheck {}
+
+fn default_interval() -> Timeout {
+    Timeout::from_secs(2)
+}
+
+fn default_timeout() -> Timeout {
+    Timeout::from_secs(1)
+}
+
+fn default_rise() -> NonZeroU8 {
+    default_thresholds().rise
+}
+
+fn default_fall() -> NonZeroU8 {
+    default_thresholds().fall
+}
+
+fn default_thresholds() -> Thresholds {
+    const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
+    const THREE: NonZeroU8 = NonZeroU8::new(3).unwrap();
+    Thresholds {
+        rise: TWO,
+        fall: THREE,
+    }
+}
+
+impl TryFrom<WrittenHealthCheck> for HealthCheck {
+    type Error = BadValue;
+
+    fn try_from(written: WrittenHealthCheck) -> Result<Self, BadValue> {
+        let kind = match (written.tcp, written.http) {
+            (Some(_), Some(_)) => {
+                return Err(BadValue(
+                    "both tcp and http: a pool has one check, keep one".into(),
+                ));
+            }
+            (_, Some(http)) => CheckKind::Http(http),
+            (_, None) => CheckKind::Tcp,
+        };
+        Ok(Self {
+            kind,
+            interval: written.interval,
+            timeout: written.timeout,
+            thresholds: Thresholds {
+                rise: written.rise,
+                fall: written.fall,
+            },
+            port: written.port,
+            proxy: written.proxy,
+        })
+    }
+}
+
+impl From<HealthCheck> for WrittenHealthCheck {
+    fn from(check: HealthCheck) -> Self {
+        let (tcp, http) = match check.kind {
+            CheckKind::Tcp => (Some(TcpCheck {}), None),
+            CheckKind::Http(http) => (None, Some(http)),
+        };
+        Self {
+            tcp,
+            http,
+            interval: check.interval,
+            timeout: check.timeout,
+            rise: check.thresholds.rise,
+            fall: check.thresholds.fall,
+            port: check.port,
+            proxy: check.proxy,
+        }
+    }
+}
+
+/// A private key in PEM. It has neither `Debug` nor `Serialize`.
+#[derive(Clone, Deserialize)]
+pub struct SecretPem(String);
+
+impl SecretPem {
+    /// The PEM text, for the parser that turns it into a key.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where a certificate's chain and key are.
+#[derive(Clone)]
+pub enum Material {
+    /// With the control plane, which was given them by upload.
+    Uploaded,
+    /// In files local to the agent.
+    Files {
+        /// PEM, leaf first.
+        chain: PathBuf,
+        /// PEM.
+        private_key: PathBuf,
+    },
+    /// In the document.
+    Inline {
+        /// PEM, leaf first.
+        chain: String,
+        /// PEM.
+        private_key: SecretPem,
+    },
+}
+
+impl Material {
+    /// The field of the document that holds the key, for pointers.
+    pub fn key_field(&self) -> &'static str {
+        match self {
+            Self::Files { .. } => "private_key_file",
+            Self::Uploaded | Self::Inline { .. } => "private_key",
+        }
+    }
+}
+
+/// A certificate as people write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenCertificate {
+    name: Name,
+    chain: Option<String>,
+    chain_file: Option<PathBuf>,
+    private_key: Option<SecretPem>,
+    private_key_file: Option<PathBuf>,
+}
+
+impl TryFrom<WrittenCertificate> for Certificate {
+    type Error = BadValue;
+
+    fn try_from(written: WrittenCertificate) -> Result<Self, BadValue> {
+        let WrittenCertificate {
+            name,
+            chain,
+            chain_file,
+            private_key,
+            private_key_file,
+        } = written;
+        let material = match (chain, private_key, chain_file, private_key_file) {
+            (None, None, None, None) => Material::Uploaded,
+            (Some(chain), Some(private_key), None, None) => Material::Inline { chain, private_key },
+            (None, None, Some(chain), Some(private_key)) => Material::Files { chain, private_key },
+            _ => {
+                return Err(BadValue(
+                    "chain and key do not pair: write chain and private_key, or chain_file and \
+                     private_key_file"
+                        .into(),
+                ));
+            }
+        };
+        Ok(Self { name, material })
+    }
+}
+
+/// The beginning of a wrong value, for its error: what is refused may be huge.
+fn excerpt(written: &str) -> String {
+    written.chars().take(64).collect()
+}

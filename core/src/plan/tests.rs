@@ -1,0 +1,225 @@
+use super::*;
+use proptest::prelude::*;
+
+const CHAIN: &str = "-----BEGIN CERTIFICATE-----\n";
+
+fn document(text: &str) -> Document {
+    Document::parse(text).unwrap()
+}
+
+fn fleet_document() -> Document {
+    document(
+        "listeners:
+- {name: edge, role: balancer, agents: {tier: edge}, bind: ':443', pool: tls}
+- {name: tls, role: terminator, agents: {app: game}, bind: ':8443', mode: http,
+   tls: {certificates: [play]}, pool: node}
+pools:
+- {name: tls, proxy_protocol: v2, discover: {listener: tls}}
+- {name: node, backends: [{address: ':3000'}, {address: '127.0.0.1:3001', name: second}]}
+certificates: [{name: play}]",
+    )
+}
+
+fn agent(id: &str, role: Role, address: &str, label: (&str, &str)) -> Agent {
+    Agent {
+        id: id.parse().unwrap(),
+        roles: [role].into(),
+        labels: [(label.0.to_owned(), label.1.to_owned())].into(),
+        address: address.parse().unwrap(),
+        health_port: 7445,
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        agents: vec![
+            agent("b1", Role::Balancer, "10.0.0.1", ("tier", "edge")),
+            agent("t2", Role::Terminator, "10.0.0.3", ("app", "game")),
+            agent("t1", Role::Terminator, "10.0.0.2", ("app", "game")),
+            agent("t3", Role::Terminator, "10.0.0.4", ("app", "shop")),
+        ],
+        certificates: [("play".parse().unwrap(), Chain { pem: CHAIN.into() })].into(),
+        standalone: false,
+    }
+}
+
+#[test]
+fn a_balancer_gets_its_listener_and_every_terminator_that_serves() {
+    let facts = facts();
+    let snapshot = plan(&fleet_document(), &facts, &facts.agents[0]).unwrap();
+    assert_eq!(snapshot.listeners.len(), 1);
+    assert_eq!(snapshot.listeners[0].bind.to_string(), "10.0.0.1:443");
+    assert!(
+        snapshot.certificates.is_empty(),
+        "a balancer never decrypts"
+    );
+    let backends: Vec<_> = snapshot.pools[0]
+        .backends
+        .iter()
+        .map(|b| {
+            (
+                b.name.as_str(),
+                b.address.to_string(),
+                b.check_address.to_string(),
+                b.start,
+            )
+        })
+        .collect();
+    let down = Start::Down;
+    assert_eq!(
+        backends,
+        [
+            ("t1", "10.0.0.2:8443".into(), "10.0.0.2:7445".into(), down),
+            ("t2", "10.0.0.3:8443".into(), "10.0.0.3:7445".into(), down),
+        ]
+    );
+    let check = &snapshot.pools[0].check;
+    assert_eq!(check.proxy, None, "the health port takes no PROXY header");
+    assert!(matches!(&check.kind, CheckKind::Http(h) if h.path.to_string() == "/health/tls"));
+}
+
+#[test]
+fn a_terminator_trusts_the_balancers_at_exactly_their_addresses() {
+    let facts = facts();
+    let snapshot = plan(&fleet_document(), &facts, &facts.agents[2]).unwrap();
+    let trusted: Vec<_> = snapshot.listeners[0]
+        .accept_proxy
+        .iter()
+        .map(IpNet::to_string)
+        .collect();
+    assert_eq!(trusted, ["10.0.0.1/32"]);
+    assert_eq!(snapshot.certificates.len(), 1);
+    let backends: Vec<_> = snapshot.pools[0]
+        .backends
+        .iter()
+        .map(|b| (b.name.to_string(), b.address.to_string()))
+        .collect();
+    assert_eq!(
+        backends,
+        [
+            (":3000".to_owned(), "10.0.0.2:3000".to_owned()),
+            ("second".to_owned(), "127.0.0.1:3001".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn an_agent_that_no_selector_picks_has_nothing_to_do() {
+    let facts = facts();
+    assert_eq!(
+        plan(&fleet_document(), &facts, &facts.agents[3]).unwrap(),
+        Snapshot::default()
+    );
+}
+
+#[test]
+fn standalone_balancers_are_not_known() {
+    let facts = Facts {
+        standalone: true,
+        ..facts()
+    };
+    let mistakes = plan(&fleet_document(), &facts, &facts.agents[2]).unwrap_err();
+    assert_eq!(mistakes[0].pointer, "/listeners/1/accept_proxy");
+}
+
+#[test]
+fn a_certificate_without_material_is_named() {
+    let facts = Facts {
+        certificates: BTreeMap::new(),
+        ..facts()
+    };
+    let mistakes = plan(&fleet_document(), &facts, &facts.agents[2]).unwrap_err();
+    assert_eq!(mistakes[0].pointer, "/listeners/1/tls/certificates/0");
+}
+
+#[test]
+fn two_listeners_on_one_address_are_impossible() {
+    for (agent_address, first, second, clash) in [
+        ("10.0.0.1", ":80", ":80", true),
+        ("10.0.0.1", ":80", "10.0.0.1:80", true),
+        ("10.0.0.1", ":80", "10.0.0.2:80", false),
+        ("10.0.0.1", "0.0.0.0:80", "10.0.0.2:80", true),
+        ("10.0.0.1", "[::]:80", "10.0.0.2:80", true),
+        ("10.0.0.1", "0.0.0.0:80", "[::1]:80", false),
+        ("::", ":80", "127.0.0.1:80", true),
+        ("10.0.0.1", ":80", ":81", false),
+        ("10.0.0.1", ":80", ":7445", true),
+    ] {
+        let document = document(&format!(
+            "listeners:
+- {{name: a, role: balancer, bind: '{first}', pool: p}}
+- {{name: b, role: balancer, bind: '{second}', pool: p}}
+pools: [{{name: p, backends: [{{address: '10.0.0.9:1'}}]}}]"
+        ));
+        let agent = agent("one", Role::Balancer, agent_address, ("a", "b"));
+        let facts = Facts {
+            agents: vec![agent.clone()],
+            ..Facts::default()
+        };
+        let planned = plan(&document, &facts, &agent);
+        match planned {
+            Ok(_) => assert!(!clash, "{first} {second}"),
+            Err(mistakes) => {
+                assert!(clash, "{first} {second}: {mistakes:?}");
+                assert_eq!(mistakes[0].pointer, "/listeners/1/bind");
+            }
+        }
+    }
+}
+
+#[test]
+fn checks_on_the_traffics_port_look_like_the_traffic() {
+    let planned = |pool: &str| {
+        let document = document(&format!(
+            "listeners: [{{name: a, role: balancer, bind: ':80', pool: p}}]\npools: [{pool}]"
+        ));
+        let agent = agent("one", Role::Balancer, "10.0.0.1", ("a", "b"));
+        plan(&document, &Facts::default(), &agent).unwrap().pools[0]
+            .check
+            .proxy
+    };
+    let v2 = Some(crate::proxy_protocol::Version::V2);
+    let pool = |rest: &str| {
+        planned(&format!(
+            "{{name: p, backends: [{{address: ':1'}}], {rest}}}"
+        ))
+    };
+    assert_eq!(pool("proxy_protocol: v2"), v2);
+    assert_eq!(pool("proxy_protocol: none"), None);
+    assert_eq!(pool("proxy_protocol: v2, health_check: {port: 9}"), None);
+    assert_eq!(
+        pool("proxy_protocol: v2, health_check: {proxy: none}"),
+        None
+    );
+    assert_eq!(pool("proxy_protocol: none, health_check: {proxy: v2}"), v2);
+}
+
+proptest! {
+    /// Same content, same bytes: neither the order of a document's lists nor
+    /// that of the facts may show.
+    #[test]
+    fn order_does_not_change_the_hash(seed in any::<u64>()) {
+        let (mut document, mut facts) = (fleet_document(), facts());
+        let agent = facts.agents[0].clone();
+        let hash = plan(&document, &facts, &agent).unwrap().hash();
+        let turn = usize::try_from(seed % 4).unwrap();
+        document.listeners.rotate_left(turn % 2);
+        document.pools.rotate_left(turn / 2);
+        facts.agents.rotate_left(turn);
+        prop_assert_eq!(plan(&document, &facts, &agent).unwrap().hash(), hash);
+    }
+
+    #[test]
+    fn a_snapshot_survives_its_bytes(index in 0..4_usize) {
+        let facts = facts();
+        let snapshot = plan(&fleet_document(), &facts, &facts.agents[index]).unwrap();
+        let decoded = Snapshot::decode(&snapshot.encode()).unwrap();
+        prop_assert_eq!(decoded.hash(), snapshot.hash());
+        prop_assert_eq!(decoded, snapshot);
+    }
+
+    #[test]
+    fn any_bytes_are_a_snapshot_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = Snapshot::decode(&bytes);
+    }
+}

@@ -1,0 +1,252 @@
+//! What one agent must run: resolved, sorted, and without a secret. Made by
+//! `plan`, carried as canonical bytes, compared by hash: same content, same
+//! bytes, and an equal hash touches nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::document::{BackendName, CheckKind, Limits, Name, Timeout, Timeouts};
+use crate::health::{Start, Thresholds};
+use crate::pick::{Balance, Load};
+use crate::proxy_protocol::Version;
+
+/// Everything one agent runs; each list is sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Bound addresses and what happens on them.
+    pub listeners: Vec<Listener>,
+    /// Pools that the listeners name.
+    pub pools: Vec<Pool>,
+    /// Certificates that the listeners name; keys travel apart.
+    pub certificates: Vec<Certificate>,
+}
+
+impl Snapshot {
+    /// Canonical bytes: field order is fixed, lists are sorted by `plan`.
+    pub fn encode(&self) -> Vec<u8> {
+        // Serialising plain structs, strings and numbers into memory has no failing case.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The reverse of [`Snapshot::encode`].
+    ///
+    /// # Errors
+    /// When the bytes are not a snapshot of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// SHA-256 of the canonical bytes.
+    pub fn hash(&self) -> Fingerprint {
+        Fingerprint::of(&self.encode())
+    }
+}
+
+/// A listener on this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name in the document.
+    pub name: Name,
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// Who must send a PROXY header; empty = nobody does.
+    pub accept_proxy: Vec<IpNet>,
+    /// What it does about clients.
+    pub policy: Policy,
+    /// Where its connections go; the pool is in the snapshot.
+    pub pool: Name,
+    /// The PROXY header written to the backend.
+    pub announce: Option<Version>,
+    /// What is done with the bytes.
+    pub work: Work,
+}
+
+/// What a listener does with the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Relays them.
+    Balance,
+    /// Terminates TLS.
+    Terminate(Terminate),
+}
+
+/// TLS, and what is inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminate {
+    /// In the order of the document: the first is the default.
+    pub certificates: Vec<Name>,
+    /// What the plain bytes are.
+    pub inside: Inside,
+}
+
+/// What the bytes inside TLS are taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// Bytes.
+    Tcp,
+    /// HTTP/1.1.
+    Http {
+        /// Whether the app is told about the client in headers.
+        forwarded: bool,
+    },
+}
+
+/// A policy, resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Only these, when not empty.
+    pub allow: Vec<IpNet>,
+    /// Never these.
+    pub deny: Vec<IpNet>,
+    /// Bounds per client.
+    pub limits: Limits,
+    /// How long to wait for whom.
+    pub timeouts: Timeouts,
+}
+
+/// A pool, resolved for this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name in the document.
+    pub name: Name,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// In the order of the document; discovered ones by agent.
+    pub backends: Vec<Backend>,
+    /// How they are checked.
+    pub check: Check,
+}
+
+/// A backend, resolved for this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its name in the pool.
+    pub name: BackendName,
+    /// Where its traffic goes.
+    pub address: SocketAddr,
+    /// Where its checks go.
+    pub check_address: SocketAddr,
+    /// Its share.
+    pub weight: crate::document::Weight,
+    /// Whether it takes traffic before its first check.
+    pub start: Start,
+}
+
+impl Backend {
+    /// What `pick` looks at.
+    pub fn load(&self, in_flight: u32) -> Load {
+        Load {
+            weight: self.weight.get(),
+            in_flight,
+        }
+    }
+}
+
+/// How a pool's backends are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// From one check to the next.
+    pub interval: Timeout,
+    /// For the whole check.
+    pub timeout: Timeout,
+    /// Results in a row that change the state.
+    pub thresholds: Thresholds,
+    /// PROXY header (without a client) in front of it.
+    pub proxy: Option<Version>,
+}
+
+/// A certificate: its chain is public, its key is found by the fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its name in the document.
+    pub name: Name,
+    /// SHA-256 of the chain as PEM: another chain is another version.
+    pub fingerprint: Fingerprint,
+    /// PEM, leaf first.
+    pub chain: String,
+}
+
+/// A SHA-256, in text as lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.to_string()
+    }
+}
+
+/// Text that is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a fingerprint is 64 hexadecimal digits")]
+pub struct BadFingerprint;
+
+impl TryFrom<String> for Fingerprint {
+    type Error = BadFingerprint;
+
+    fn try_from(text: String) -> Result<Self, BadFingerprint> {
+        let mut bytes = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(BadFingerprint);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            let digit = |c: u8| {
+                char::from(c)
+                    .to_digit(16)
+                    .and_then(|d| u8::try_from(d).ok())
+            };
+            let [high, low] = pair.map(digit);
+            *byte = high
+                .zip(low)
+                .map(|(h, l)| h << 4 | l)
+                .ok_or(BadFingerprint)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_survives_its_text() {
+        let fingerprint = Fingerprint::of(b"tidegate");
+        assert_eq!(
+            Fingerprint::try_from(fingerprint.to_string()),
+            Ok(fingerprint)
+        );
+        for bad in ["", "00", &"g".repeat(64), &"0".repeat(63), &"0".repeat(65)] {
+            assert_eq!(Fingerprint::try_from(bad.to_owned()), Err(BadFingerprint));
+        }
+    }
+}
