@@ -1,0 +1,272 @@
+//! The admin socket: metrics for Prometheus, and pages that show what this
+//! agent does now. For the operator of the machine: a unix socket that only
+//! its user can open, or an address the operator has chosen.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::metrics::Metrics;
+use crate::settings::AdminAddr;
+use crate::state::State;
+use crate::tallies::{Tallies, Top};
+use crate::worker::Workers;
+
+/// Requests at once.
+const AT_ONCE: usize = 16;
+/// For one connection, whatever it does.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Rows of a page, unless `?top=N` asks for another number.
+const ROWS: usize = 100;
+
+/// What the pages show.
+pub(crate) struct Admin {
+    pub(crate) state: Arc<State>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Bound, not answering yet.
+pub(crate) enum AdminListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl AdminListener {
+    /// Binds. A unix socket that nobody answers on any more is replaced.
+    ///
+    /// # Errors
+    /// When the address or the path is in use, or cannot be made.
+    pub(crate) async fn bind(address: &AdminAddr) -> io::Result<Self> {
+        match address {
+            AdminAddr::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            AdminAddr::Unix(path) => bind_unix(path).await.map(Self::Unix),
+        }
+    }
+}
+
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another agent answers there: give each a --state-dir or --admin of its own",
+        ));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl Admin {
+    /// Answers until the program ends.
+    pub(crate) async fn serve(self, listener: AdminListener) {
+        let admin = Arc::new(self);
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                return;
+            };
+            let accepted = match &listener {
+                AdminListener::Tcp(tcp) => tcp.accept().await.map(|(s, _)| Stream::Tcp(s)),
+                AdminListener::Unix(unix) => unix.accept().await.map(|(s, _)| Stream::Unix(s)),
+            };
+            match accepted {
+                Ok(stream) => {
+                    let admin = Arc::clone(&admin);
+                    tokio::spawn(async move {
+                        match stream {
+                            Stream::Tcp(stream) => admin.connection(stream).await,
+                            Stream::Unix(stream) => admin.connection(stream).await,
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(|request| {
+            let answer = self.answer(&request);
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let serving = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .max_buf_size(8 << 10)
+            .serve_connection(TokioIo::new(stream), service);
+        // Whoever is slow or talks nonsense has its answer: the end.
+        let _ = timeout(LIFETIME, serving).await;
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n".into());
+        }
+        let rows = rows(request.uri().query().unwrap_or_default());
+        match request.uri().path() {
+            "/metrics" => self.metrics(),
+            "/debug/snapshot" => self.snapshot(),
+            "/debug/connections" => self.connections(rows),
+            "/debug/clients" => self.clients(rows),
+            "/debug/backends" => self.backends(),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /metrics and /debug/{snapshot,connections,clients,backends}\n".into(),
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        // Bytes of live connections are brought up to now.
+        drop(self.workers.tallies());
+        let Ok(page) = self.metrics.text() else {
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the metrics cannot be written\n".into(),
+            );
+        };
+        let mut response = text(StatusCode::OK, page);
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        response
+    }
+
+    fn snapshot(&self) -> Response<Full<Bytes>> {
+        let active = self.state.active();
+        json_page(&json!({ "hash": active.hash, "snapshot": active.snapshot }))
+    }
+
+    fn connections(&self, rows: usize) -> Response<Full<Bytes>> {
+        let live = self.workers.live();
+        let shown: Vec<_> = live.iter().take(rows).map(|l| l.row()).collect();
+        json_page(&json!({ "total": live.len(), "connections": shown }))
+    }
+
+    fn clients(&self, rows: usize) -> Response<Full<Bytes>> {
+        let Tallies {
+            connections,
+            bytes,
+            handshake_failures,
+            refused,
+        } = self.workers.tallies();
+        json_page(&json!({
+            "connections": Top::of(&connections, rows),
+            "bytes": Top::of(&bytes, rows),
+            "handshake_failures": Top::of(&handshake_failures, rows),
+            "refused": Top::of(&refused, rows),
+        }))
+    }
+
+    fn backends(&self) -> Response<Full<Bytes>> {
+        let active = self.state.active();
+        let mut rows: Vec<BackendRow> = active
+            .pools
+            .values()
+            .flat_map(|pool| &pool.backends)
+            .map(|backend| BackendRow::of(backend))
+            .collect();
+        rows.sort_by(|a, b| (&a.pool, &a.backend).cmp(&(&b.pool, &b.backend)));
+        json_page(&rows)
+    }
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(UnixStream),
+}
+
+#[derive(Serialize)]
+struct BackendRow {
+    pool: String,
+    backend: String,
+    address: String,
+    up: bool,
+    in_flight: u32,
+    last_check: Option<CheckRow>,
+}
+
+#[derive(Serialize)]
+struct CheckRow {
+    passed: bool,
+    words: String,
+    age_ms: u128,
+}
+
+impl BackendRow {
+    fn of(backend: &crate::state::Backend) -> Self {
+        let facts = &backend.facts;
+        Self {
+            pool: facts.pool.to_string(),
+            backend: facts.name.to_string(),
+            address: backend.spec.address.to_string(),
+            up: facts.is_up(),
+            in_flight: facts.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+            last_check: facts.last_check().map(|check| CheckRow {
+                passed: check.passed,
+                words: check.words,
+                age_ms: check.at.elapsed().as_millis(),
+            }),
+        }
+    }
+}
+
+fn rows(query: &str) -> usize {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(key, _)| *key == "top")
+        .and_then(|(_, n)| n.parse().ok())
+        .unwrap_or(ROWS)
+}
+
+fn json_page(value: &impl Serialize) -> Response<Full<Bytes>> {
+    let Ok(mut page) = serde_json::to_string_pretty(value) else {
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the page cannot be written\n".into(),
+        );
+    };
+    page.push('\n');
+    let mut response = text(StatusCode::OK, page);
+    let kind = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn text(status: StatusCode, page: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(page));
+    *response.status_mut() = status;
+    response
+}

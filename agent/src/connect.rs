@@ -1,0 +1,181 @@
+//! To a backend: pick, connect, and on failure another one at once. Each
+//! backend is tried once, all within the caller's deadline.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::cause::{Cause, Phase};
+use crate::connection::Connection;
+use crate::state::{Backend, BackendFacts, Pool};
+use crate::sys;
+
+/// The address that connections to backends come from: the agent's own, so
+/// that backends can tell agents by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Source(Option<IpAddr>);
+
+impl Source {
+    /// `address` of the agent; unspecified = the kernel chooses.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self((!address.is_unspecified()).then_some(address))
+    }
+
+    /// The source towards `target`, where there is a choice: loopback and
+    /// other addresses do not reach each other.
+    fn towards(self, target: IpAddr) -> Option<IpAddr> {
+        self.0.filter(|own| {
+            own.is_ipv4() == target.is_ipv4() && own.is_loopback() == target.is_loopback()
+        })
+    }
+
+    /// Whether `target` may be this host.
+    fn may_be(self, target: IpAddr) -> bool {
+        target.is_loopback() || self.0.is_none_or(|own| own == target)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As connect(2), and when the connection came back to itself.
+    pub(crate) async fn connect(self, target: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if target.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.set_nodelay(true)?;
+        if let Some(own) = self.towards(target.ip()) {
+            sys::bind_without_port(&socket)?;
+            socket.bind(SocketAddr::new(own, 0))?;
+        }
+        let stream = socket.connect(target).await?;
+        // A dead local backend on a port that the kernel also gives out as a
+        // source: TCP's simultaneous open connects such a socket to itself.
+        if self.may_be(target.ip()) && stream.local_addr()? == target {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(stream)
+    }
+}
+
+/// A connection to a backend, counted as long as it lives.
+pub(crate) struct Upstream {
+    pub(crate) stream: TcpStream,
+    pub(crate) held: InFlight,
+}
+
+/// One connection in a backend's count.
+pub(crate) struct InFlight {
+    pub(crate) backend: Arc<BackendFacts>,
+}
+
+impl InFlight {
+    fn on(backend: &Arc<BackendFacts>) -> Self {
+        backend.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            backend: Arc::clone(backend),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Backends that have failed for one connection or request.
+#[derive(Default)]
+pub(crate) struct Tried(Vec<usize>);
+
+/// Connects to a backend of the pool.
+///
+/// # Errors
+/// No backend is up, none accepted, or this host has no descriptor left.
+pub(crate) async fn to_pool(
+    connection: &Connection,
+    pool: &Pool,
+    tried: &mut Tried,
+) -> Result<Upstream, Cause> {
+    connection.enter(Phase::Connect);
+    let patience = connection.listener.spec.policy.timeouts.connect.duration();
+    let mut last = Cause::NoBackend;
+    while let Some((backend, held)) = pick(connection, pool, tried) {
+        connection.live.set_backend(&backend.facts);
+        let connecting = connection.worker.source.connect(backend.spec.address);
+        let failure = match timeout(patience, connecting).await {
+            Ok(Ok(stream)) => {
+                backend.facts.connects.fetch_add(1, Ordering::Relaxed);
+                return Ok(Upstream { stream, held });
+            }
+            Ok(Err(error)) if sys::out_of_descriptors(&error) => {
+                tracing::error!(%error, "no connection to a backend can be opened");
+                return Err(Cause::Internal);
+            }
+            Ok(Err(error)) => {
+                last = Cause::ConnectFailed;
+                error.to_string()
+            }
+            Err(_) => {
+                last = Cause::ConnectTimeout;
+                format!("no answer within {patience:?}")
+            }
+        };
+        backend
+            .facts
+            .connects_failed
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            pool = %backend.facts.pool,
+            backend = %backend.facts.name,
+            error = failure,
+            "connect failed"
+        );
+    }
+    Err(last)
+}
+
+/// The next backend by the pool's algorithm, counted from now on, so that
+/// whoever picks meanwhile sees it; it is in `tried` afterwards.
+fn pick(
+    connection: &Connection,
+    pool: &Pool,
+    tried: &mut Tried,
+) -> Option<(Arc<Backend>, InFlight)> {
+    let index = connection
+        .worker
+        .picker(pool)?
+        .pick(pool.backends.len(), |index| {
+            let backend = pool.backends.get(index)?;
+            let eligible = backend.facts.is_up() && !tried.0.contains(&index);
+            eligible.then(|| {
+                backend
+                    .spec
+                    .load(backend.facts.in_flight.load(Ordering::Relaxed))
+            })
+        })?;
+    tried.0.push(index);
+    let backend = pool.backends.get(index)?;
+    Some((Arc::clone(backend), InFlight::on(&backend.facts)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_kept_where_it_can_reach() {
+        let source = Source::new("127.0.0.5".parse().unwrap());
+        let towards = |ip: &str| source.towards(ip.parse().unwrap()).is_some();
+        assert!(towards("127.0.0.1"));
+        assert!(!towards("192.0.2.1"));
+        assert!(!towards("::1"));
+        let any = Source::new("::".parse().unwrap());
+        assert_eq!(any.towards("127.0.0.1".parse().unwrap()), None);
+    }
+}

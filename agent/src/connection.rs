@@ -1,0 +1,369 @@
+//! One accepted connection: what the debug page shows of it ([`Live`]), and the
+//! guard that holds all it has taken ([`Connection`]). Everything is given back
+//! in `Drop`, and only there, also when the task is cut or panics: the permit,
+//! the client's count, the registry entry, the gauges; and there the access
+//! event is written.
+//!
+//! Cutting: whoever wants a connection gone sets its cause and aborts its task.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tidegate_core::addr::{ClientAddr, PeerAddr};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+
+use crate::cause::{Cause, Phase};
+use crate::limits::Entered;
+use crate::state::{BackendFacts, Listener, ListenerFacts, Pool};
+use crate::tallies::Tallies;
+use crate::worker::Worker;
+
+/// No cause yet.
+const RUNNING: u8 = u8::MAX;
+
+/// What others may see of a connection, and the handle to cut it.
+pub(crate) struct Live {
+    pub(crate) listener: Arc<ListenerFacts>,
+    pub(crate) peer: PeerAddr,
+    started: Instant,
+    client: OnceLock<ClientAddr>,
+    phase: AtomicU8,
+    cause: AtomicU8,
+    requests: AtomicU32,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// How much of the two is in the listener's counters and tallies already.
+    settled_in: AtomicU64,
+    settled_out: AtomicU64,
+    backend: Mutex<Option<Arc<BackendFacts>>>,
+    task: OnceLock<AbortHandle>,
+}
+
+impl Live {
+    fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
+        Self {
+            listener,
+            peer,
+            started: Instant::now(),
+            client: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Accept as u8),
+            cause: AtomicU8::new(RUNNING),
+            requests: AtomicU32::default(),
+            bytes_in: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
+            settled_in: AtomicU64::default(),
+            settled_out: AtomicU64::default(),
+            backend: Mutex::default(),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// The client, once it is known: until a PROXY header has come it is not.
+    pub(crate) fn client(&self) -> Option<ClientAddr> {
+        self.client.get().copied()
+    }
+
+    /// Counts payload from the client.
+    pub(crate) fn add_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts payload to the client.
+    pub(crate) fn add_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a request; answers how many there were before.
+    pub(crate) fn add_request(&self) -> u32 {
+        self.listener.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Says which backend carries it.
+    pub(crate) fn set_backend(&self, backend: &Arc<BackendFacts>) {
+        let mut current = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Arc::clone(backend));
+    }
+
+    /// How far it has come.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::from_u8(self.phase.load(Ordering::Relaxed)).unwrap_or(Phase::Accept)
+    }
+
+    /// Ends it for `cause`; the first cause stays.
+    pub(crate) fn cut(&self, cause: Cause) {
+        self.end(cause);
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    /// Gives the task to abort. A cut that came before is carried out now: each
+    /// side writes its own word first and then reads the other's.
+    pub(crate) fn set_task(&self, task: AbortHandle) {
+        let task = self.task.get_or_init(|| task);
+        fence(Ordering::SeqCst);
+        if self.cause.load(Ordering::SeqCst) != RUNNING {
+            task.abort();
+        }
+    }
+
+    fn end(&self, cause: Cause) {
+        let first =
+            self.cause
+                .compare_exchange(RUNNING, cause as u8, Ordering::SeqCst, Ordering::SeqCst);
+        // Whoever was first is the cause; later ones only follow from it.
+        let _ = first;
+        fence(Ordering::SeqCst);
+    }
+
+    /// Moves what has been carried since the last call into the listener's
+    /// counters and the tallies.
+    pub(crate) fn settle(&self, tallies: &mut Tallies) {
+        let moved_in = settle(&self.bytes_in, &self.settled_in);
+        let moved_out = settle(&self.bytes_out, &self.settled_out);
+        self.listener
+            .bytes_in
+            .fetch_add(moved_in, Ordering::Relaxed);
+        self.listener
+            .bytes_out
+            .fetch_add(moved_out, Ordering::Relaxed);
+        let moved = moved_in.saturating_add(moved_out);
+        if let Some(client) = self.client()
+            && moved > 0
+        {
+            tallies.bytes.add(client.key(), moved);
+        }
+    }
+
+    /// As the debug page shows it.
+    pub(crate) fn row(&self) -> Row {
+        let backend = self
+            .backend
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Row {
+            listener: self.listener.name.to_string(),
+            client: self.client().map(|c| c.to_string()),
+            peer: self.peer.to_string(),
+            pool: backend.as_ref().map(|b| b.pool.to_string()),
+            backend: backend.as_ref().map(|b| b.name.to_string()),
+            phase: self.phase().label(),
+            age_ms: millis(self.started.elapsed()),
+            requests: self.requests(),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn settle(total: &AtomicU64, settled: &AtomicU64) -> u64 {
+    let now = total.load(Ordering::Relaxed);
+    now.saturating_sub(settled.swap(now, Ordering::Relaxed))
+}
+
+/// A connection on the debug page.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    listener: String,
+    client: Option<String>,
+    peer: String,
+    pool: Option<String>,
+    backend: Option<String>,
+    phase: &'static str,
+    age_ms: u64,
+    requests: u32,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// A connection being served.
+pub(crate) struct Connection {
+    pub(crate) live: Arc<Live>,
+    pub(crate) worker: Arc<Worker>,
+    /// What it is served by; the policy in it admitted the client.
+    pub(crate) listener: Arc<Listener>,
+    number: usize,
+    entered: Option<Entered>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Registers an accepted connection. That comes before any look at the
+    /// policy, so that a change of policy cannot fall between the two.
+    pub(crate) fn open(
+        worker: &Arc<Worker>,
+        listener: Arc<Listener>,
+        peer: PeerAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let facts = Arc::clone(&listener.facts);
+        facts.accepted.fetch_add(1, Ordering::Relaxed);
+        facts.live.fetch_add(1, Ordering::Relaxed);
+        let live = Arc::new(Live::new(facts, peer));
+        let number = worker.register(&live);
+        Self {
+            live,
+            worker: Arc::clone(worker),
+            listener,
+            number,
+            entered: None,
+            _permit: permit,
+        }
+    }
+
+    /// Decides whether the client may be here, by the policy as it is now.
+    ///
+    /// # Errors
+    /// The refusal, as a cause.
+    pub(crate) fn admit(&mut self, client: ClientAddr) -> Result<(), Cause> {
+        // The client first, then the policy; whoever changes the policy swaps
+        // first and then looks at clients. One of the two sees the other.
+        let client = *self.live.client.get_or_init(|| client);
+        fence(Ordering::SeqCst);
+        if let Some(now) = self.worker.state.listener(self.listener.spec.bind)
+            && now.spec.name == self.listener.spec.name
+        {
+            self.listener = now;
+        }
+        let refused = self.decide(client);
+        let mut tallies = self.worker.tallies();
+        tallies.connections.add(client.key(), 1);
+        match refused {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                tallies.refused.add(client.key(), 1);
+                drop(tallies);
+                tracing::debug!(%client, listener = %self.listener.spec.name, %refusal, "refused");
+                Err(Cause::from(&refusal))
+            }
+        }
+    }
+
+    fn decide(&mut self, client: ClientAddr) -> Result<(), tidegate_core::admit::Refusal> {
+        self.listener.admission.admit(client)?;
+        let entered = self.live.listener.clients.enter(client.key());
+        let within = self.listener.admission.within_limit(entered.live);
+        self.entered = Some(entered);
+        within
+    }
+
+    /// Says how far it has come.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.live.enter(phase);
+    }
+
+    /// The end of a deadline, by what was waited for: a backend that does not
+    /// accept is not the client's doing, a handshake that does not end is.
+    pub(crate) fn too_late(&self) -> Cause {
+        match self.live.phase() {
+            Phase::Connect => return Cause::ConnectTimeout,
+            Phase::Handshake => self.handshake_failed(),
+            _ => {}
+        }
+        Cause::FirstByteTimeout
+    }
+
+    /// The pool as it is now, which may have changed since the connection came.
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        let own = &self.listener;
+        match self.worker.state.listener(own.spec.bind) {
+            Some(now) if now.spec.name == own.spec.name => Arc::clone(&now.pool),
+            _ => Arc::clone(&own.pool),
+        }
+    }
+
+    /// Counts a failed handshake.
+    pub(crate) fn handshake_failed(&self) {
+        self.live
+            .listener
+            .handshakes_failed
+            .fetch_add(1, Ordering::Relaxed);
+        if let Some(client) = self.live.client() {
+            self.worker
+                .tallies()
+                .handshake_failures
+                .add(client.key(), 1);
+        }
+    }
+
+    /// Says why it ends.
+    pub(crate) fn end(&self, cause: Cause) {
+        self.live.end(cause);
+    }
+
+    /// The end of everything before the first payload byte.
+    pub(crate) fn first_byte_deadline(&self) -> tokio::time::Instant {
+        let wait = self.listener.spec.policy.timeouts.first_byte.duration();
+        tokio::time::Instant::from_std(self.live.started + wait)
+    }
+
+    /// The end of its life, where the policy sets one.
+    pub(crate) fn end_of_life(&self) -> Option<tokio::time::Instant> {
+        let age = self.listener.spec.policy.timeouts.max_age?.duration();
+        Some(tokio::time::Instant::from_std(self.live.started + age))
+    }
+
+    /// Where it was accepted.
+    pub(crate) fn bind(&self) -> SocketAddr {
+        self.listener.spec.bind
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.unregister(self.number);
+        self.live.settle(&mut self.worker.tallies());
+        let facts = &self.live.listener;
+        facts.live.fetch_sub(1, Ordering::Relaxed);
+        let cause = Cause::from_u8(self.live.cause.load(Ordering::SeqCst));
+        // Without a cause the task panicked: nothing else drops a connection unended.
+        let cause = cause.unwrap_or(Cause::Internal);
+        facts.count_closed(self.live.phase(), cause);
+        // Before the event: whoever reads it may count on the room it made. The permit
+        // goes last, since shutdown waits for it and the event has to be out by then.
+        drop(self.entered.take());
+        access_event(self, cause);
+    }
+}
+
+fn access_event(connection: &Connection, cause: Cause) {
+    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+        return;
+    }
+    let row = connection.live.row();
+    tracing::info!(
+        target: "access",
+        listener = row.listener,
+        client = row.client,
+        peer = row.peer,
+        pool = row.pool,
+        backend = row.backend,
+        phase = row.phase,
+        cause = cause.label(),
+        fault = cause.fault().label(),
+        requests = row.requests,
+        bytes_in = row.bytes_in,
+        bytes_out = row.bytes_out,
+        duration_ms = row.age_ms,
+        "closed"
+    );
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

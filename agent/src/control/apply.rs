@@ -1,0 +1,91 @@
+//! Putting a snapshot to work: everything that can fail first (certificates,
+//! sockets), then one swap, then the rest. A snapshot that cannot be applied
+//! whole changes nothing; one that can closes no connection it still admits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use tidegate_core::diff::Diff;
+use tidegate_core::document::Mistake;
+use tidegate_core::snapshot::Snapshot;
+
+use crate::cause::Cause;
+use crate::listener::ListenerSet;
+use crate::probe::Probes;
+use crate::state::{Active, State};
+use crate::tls::Keys;
+use crate::worker::Workers;
+
+/// Everything that follows a snapshot.
+pub(crate) struct Applier {
+    pub(crate) state: Arc<State>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) listeners: ListenerSet,
+    pub(crate) probes: Probes,
+    pub(crate) counts: Arc<Applies>,
+}
+
+/// How often what came of a snapshot.
+#[derive(Default)]
+pub(crate) struct Applies {
+    pub(crate) applied: AtomicU64,
+    pub(crate) unchanged: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+impl Applier {
+    /// Makes `snapshot` what runs; answers with what that changed, or `None` when
+    /// it is what runs already.
+    ///
+    /// # Errors
+    /// Every reason why it cannot; what ran goes on.
+    pub(crate) async fn apply(
+        &mut self,
+        snapshot: Snapshot,
+        keys: &Keys,
+    ) -> Result<Option<Diff>, Vec<Mistake>> {
+        let running = self.state.active().hash;
+        if running == Some(snapshot.hash()) {
+            self.counts.unchanged.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let workers = self.workers.iter().len();
+        let active = self.state.prepare(snapshot, keys)?;
+        let prepared = self.listeners.prepare(&active, workers)?;
+
+        let old = self.state.swap(active);
+        let active = self.state.active_owned();
+        self.listeners
+            .commit(prepared, &active, &self.workers)
+            .await;
+        self.probes.follow(&active);
+        self.cut_refused(&active);
+        self.counts.applied.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Diff::between(&old.snapshot, &active.snapshot)))
+    }
+
+    /// Counts a refusal, whoever found it.
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the live connections whose client the listener, by its name, no
+    /// longer admits. Limits are for new connections only, and a removed
+    /// listener's connections live until they end.
+    fn cut_refused(&self, active: &Active) {
+        // The other half of the order in `Connection::admit`.
+        fence(Ordering::SeqCst);
+        for live in self.workers.live() {
+            let Some(client) = live.client() else {
+                continue;
+            };
+            let listener = active
+                .listeners
+                .values()
+                .find(|l| l.spec.name == live.listener.name);
+            if listener.is_some_and(|l| l.admission.admit(client).is_err()) {
+                live.cut(Cause::Cut);
+            }
+        }
+    }
+}

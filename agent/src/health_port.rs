@@ -1,0 +1,84 @@
+//! `GET /health/<listener>`: whether this agent can serve a listener. The
+//! balancers' checks ask here, so the answer is short and tells nothing else.
+//! 200 ok; 503 when no process behind the listener is up, or the agent drains;
+//! 404 for a listener that is not here.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::state::State;
+
+/// Checks answered at once; more wait in the kernel's queue.
+const AT_ONCE: usize = 256;
+/// For one connection, whatever it does: a check asks one short question, and
+/// whoever only holds connections open must not keep checks out.
+const LIFETIME: Duration = Duration::from_secs(1);
+
+/// Answers until the program ends.
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "health port");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &state);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let serving = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .keep_alive(false)
+                .max_buf_size(8 << 10)
+                .serve_connection(TokioIo::new(stream), service);
+            // A peer that is slow or talks nonsense has its answer: the end.
+            let _ = timeout(LIFETIME, serving).await;
+            drop(permit);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    let name = request.uri().path().strip_prefix("/health/");
+    let (status, words) = match (request.method(), name) {
+        (&Method::GET | &Method::HEAD, Some(name)) => health_of(name, state),
+        (_, Some(_)) => (StatusCode::METHOD_NOT_ALLOWED, "GET it\n"),
+        (_, None) => (StatusCode::NOT_FOUND, "no such page\n"),
+    };
+    let mut response = Response::new(Full::from(words));
+    *response.status_mut() = status;
+    response
+}
+
+fn health_of(name: &str, state: &State) -> (StatusCode, &'static str) {
+    let active = state.active();
+    let listener = active
+        .listeners
+        .values()
+        .find(|l| l.spec.name.as_str() == name);
+    match listener {
+        None => (StatusCode::NOT_FOUND, "no such listener\n"),
+        Some(_) if state.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Some(listener) if listener.pool.up() == 0 => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
+        Some(_) => (StatusCode::OK, "ok\n"),
+    }
+}

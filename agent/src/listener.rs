@@ -1,0 +1,360 @@
+//! The sockets: [`ListenerSet`] owns them by address, apart from the
+//! configuration, and each data thread accepts from its own.
+//!
+//! SO_REUSEPORT lets a second program of the same user bind an address
+//! silently and take half of its connections. So an address is claimed first,
+//! by an abstract socket of its name, and tried without SO_REUSEPORT.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tidegate_core::addr::PeerAddr;
+use tidegate_core::backoff::Backoff;
+use tidegate_core::document::Mistake;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cause::Cause;
+use crate::connection::Connection;
+use crate::state::Active;
+use crate::worker::{Worker, Workers};
+use crate::{balancer, sys, terminator};
+
+/// Connections that wait to be accepted, per socket; the kernel's own bound
+/// (`net.core.somaxconn`) may be lower.
+const BACKLOG: i32 = 4096;
+
+/// The bound addresses of an agent.
+pub(crate) struct ListenerSet {
+    bound: HashMap<SocketAddr, Bound>,
+    permits: Arc<Semaphore>,
+    accept_errors: Arc<AtomicU64>,
+}
+
+struct Bound {
+    /// Held as long as the sockets are.
+    _claim: UnixListener,
+    stop: CancellationToken,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Bound {
+    /// Closes the sockets: when this is over nobody can connect any more.
+    async fn close(self) {
+        self.stop.cancel();
+        for task in self.accepting {
+            // A task that panicked has closed its socket too.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Sockets bound for a snapshot that does not run yet. Dropped, they are given
+/// back.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    new: Vec<(SocketAddr, UnixListener, Vec<std::net::TcpListener>)>,
+}
+
+impl ListenerSet {
+    /// No address yet; `permits` is the bound of live connections.
+    pub(crate) fn new(permits: Arc<Semaphore>, accept_errors: Arc<AtomicU64>) -> Self {
+        Self {
+            bound: HashMap::new(),
+            permits,
+            accept_errors,
+        }
+    }
+
+    /// Binds what `active` adds, one socket per worker.
+    ///
+    /// # Errors
+    /// Every address that cannot be bound; nothing stays bound then.
+    pub(crate) fn prepare(
+        &self,
+        active: &Active,
+        workers: usize,
+    ) -> Result<Prepared, Vec<Mistake>> {
+        let mut prepared = Prepared::default();
+        let mut mistakes = Vec::new();
+        for (address, listener) in &active.listeners {
+            if self.bound.contains_key(address) {
+                continue;
+            }
+            // Between a wildcard and one address of it our own socket is in the way,
+            // and is closed as soon as the new one serves.
+            let ours = self.bound.keys().any(|bound| {
+                bound.port() == address.port()
+                    && (bound.ip().is_unspecified() || address.ip().is_unspecified())
+            });
+            match claim(*address).and_then(|claim| Ok((claim, bind(*address, workers, ours)?))) {
+                Ok((claim, sockets)) => prepared.new.push((*address, claim, sockets)),
+                Err(why) => mistakes.push(Mistake::new(
+                    format!("/listeners/{}/bind", listener.spec.name),
+                    format!("{address} of listener {} {why}", listener.spec.name),
+                )),
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(prepared)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// Accepts on what was prepared, and no longer on what `active` has not.
+    pub(crate) async fn commit(&mut self, prepared: Prepared, active: &Active, workers: &Workers) {
+        for (address, claim, sockets) in prepared.new {
+            let stop = CancellationToken::new();
+            let mut accepting = Vec::new();
+            for (worker, socket) in workers.iter().zip(sockets) {
+                let one = Accepting {
+                    address,
+                    worker: Arc::clone(worker),
+                    permits: Arc::clone(&self.permits),
+                    errors: Arc::clone(&self.accept_errors),
+                    stop: stop.clone(),
+                };
+                accepting.push(worker.handle.spawn(one.run(socket)));
+            }
+            let bound = Bound {
+                _claim: claim,
+                stop,
+                accepting,
+            };
+            self.bound.insert(address, bound);
+        }
+        let removed = self
+            .bound
+            .extract_if(|address, _| !active.listeners.contains_key(address));
+        for (_, bound) in removed.collect::<Vec<_>>() {
+            bound.close().await;
+        }
+    }
+
+    /// Accepts nowhere any more.
+    pub(crate) async fn stop(&mut self) {
+        for (_, bound) in self.bound.drain() {
+            bound.close().await;
+        }
+    }
+}
+
+/// One worker's socket of one address.
+struct Accepting {
+    address: SocketAddr,
+    worker: Arc<Worker>,
+    permits: Arc<Semaphore>,
+    errors: Arc<AtomicU64>,
+    stop: CancellationToken,
+}
+
+impl Accepting {
+    async fn run(self, socket: std::net::TcpListener) {
+        let listener = match sys::readable(socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(address = %self.address, %error, "cannot accept");
+                return;
+            }
+        };
+        self.until_stopped(&listener).await;
+        self.empty_queue(listener.get_ref());
+    }
+
+    /// Somebody waits, then a permit, then accept: what cannot be served waits
+    /// in the kernel's queue, and a socket where nobody waits holds no permit.
+    /// No error ends the loop: descriptors come back.
+    async fn until_stopped(&self, listener: &AsyncFd<std::net::TcpListener>) {
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        let mut failures = 0;
+        let stopped = self.stop.cancelled();
+        tokio::pin!(stopped);
+        loop {
+            let accepting = async {
+                let mut ready = listener.readable().await.ok()?;
+                let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+                Some((permit, ready.try_io(|socket| accept(socket.get_ref()))))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                accepted = accepting => accepted,
+            };
+            match accepted {
+                // The runtime ends, or the semaphore is closed.
+                None => return,
+                Some((_, Err(_would_block))) => {}
+                Some((permit, Ok(Ok((stream, peer))))) => {
+                    failures = 0;
+                    self.serve(stream, PeerAddr::new(peer), permit);
+                }
+                Some((_, Ok(Err(error)))) => {
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                    if is_of_one_connection(&error) {
+                        continue;
+                    }
+                    if failures == 0 {
+                        tracing::warn!(address = %self.address, %error, "accept failed");
+                    }
+                    let pause = backoff.delay(failures, crate::control::draw());
+                    failures = failures.saturating_add(1);
+                    tokio::select! {
+                        () = &mut stopped => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves what had connected before the end: closing the socket would
+    /// reset it.
+    fn empty_queue(&self, listener: &std::net::TcpListener) {
+        // Without room there is no one to serve it, and the end must not wait for room.
+        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+            && let Ok((stream, peer)) = accept(listener)
+        {
+            self.serve(stream, PeerAddr::new(peer), permit);
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: PeerAddr, permit: OwnedSemaphorePermit) {
+        // Gone between the change of configuration and the end of this socket.
+        let Some(listener) = self.worker.state.listener(self.address) else {
+            return;
+        };
+        let mut connection = Connection::open(&self.worker, listener, peer, permit);
+        let live = Arc::clone(&connection.live);
+        let task = tokio::spawn(async move {
+            let served = match stream.set_nodelay(true) {
+                Ok(()) => serve(stream, &mut connection).await,
+                Err(_) => Err(Cause::ClientReset),
+            };
+            connection.end(served.unwrap_or_else(std::convert::identity));
+        });
+        live.set_task(task.abort_handle());
+    }
+}
+
+async fn serve(stream: TcpStream, connection: &mut Connection) -> crate::cause::Served {
+    match connection.listener.tls.clone() {
+        None => balancer::serve(stream, connection).await,
+        Some(tls) => terminator::serve(stream, connection, tls).await,
+    }
+}
+
+/// accept4(2): the new socket is non-blocking without a second call.
+fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((TcpStream::from_std(socket.into())?, peer))
+}
+
+/// accept(2): these are about the connection that was to be accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Takes an address among all agents of this network namespace.
+fn claim(address: SocketAddr) -> Result<UnixListener, String> {
+    let name = UnixAddr::from_abstract_name(format!("tidegate/{address}"))
+        .map_err(|error| format!("cannot be claimed: {error}"))?;
+    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let whose = owner(address).map_or_else(String::new, |pid| format!(" (process {pid})"));
+            format!(
+                "is taken by another agent on this machine{whose}: stop that one, or give each an \
+                 --address of its own"
+            )
+        }
+        _ => format!("cannot be claimed: {error}"),
+    })
+}
+
+/// Never waits: nobody accepts on a claim, so its queue may be full.
+fn owner(address: SocketAddr) -> Option<i32> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    socket
+        .connect(&SockAddr::unix(format!("\0tidegate/{address}")).ok()?)
+        .ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&socket).ok()?;
+    Some(credentials.pid.as_raw_nonzero().get())
+}
+
+fn bind(
+    address: SocketAddr,
+    count: usize,
+    ours: bool,
+) -> Result<Vec<std::net::TcpListener>, String> {
+    let explained = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "is taken by another program: stop that one, or bind another port".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "is not an address of this machine: bind one that is".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "needs a privilege: ports below 1024 take CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => format!("cannot be bound: {error}"),
+    };
+    // Alone first: with SO_REUSEPORT a listening socket of the same user would
+    // be shared without a word.
+    if !ours {
+        socket(address, false).map_err(explained)?;
+    }
+    let sockets: Vec<Socket> = (0..count)
+        .map(|_| socket(address, true))
+        .collect::<io::Result<_>>()
+        .map_err(explained)?;
+    // None listens before all are bound: a listening socket that is closed
+    // again resets who has connected meanwhile.
+    for socket in &sockets {
+        socket.listen(BACKLOG).map_err(explained)?;
+    }
+    Ok(sockets
+        .into_iter()
+        .map(std::net::TcpListener::from)
+        .collect())
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    // Over connections of the last process that are still in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 as well; other IPv6 addresses have no IPv4 side.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

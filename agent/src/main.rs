@@ -1,0 +1,50 @@
+//! `tidegate-agent`: the data plane. This file only starts things: settings,
+//! logs, the crypto provider, then [`app::App`].
+
+mod admin;
+mod app;
+mod balancer;
+mod cause;
+mod connect;
+mod connection;
+mod control;
+mod health_port;
+mod http;
+mod limits;
+mod listener;
+mod metrics;
+mod probe;
+mod proxy;
+mod relay;
+mod settings;
+mod shutdown;
+mod state;
+mod sys;
+mod tallies;
+mod terminator;
+mod tls;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::settings::{Command, Settings};
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let Command::Standalone(standalone) = settings.command;
+    settings::start_logs(standalone.log);
+    // A second provider can only be installed by a second call, and this is the only one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    sys::forbid_core_dumps();
+
+    match app::App::build(standalone).and_then(app::App::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Plain text: whoever starts an agent by hand reads this, not a log shipper.
+            eprintln!("tidegate-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Prometheus metrics, gathered from the facts when somebody asks: the data
+//! path only counts in atomics it owns. No client is ever a label.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::control::apply::Applies;
+use crate::state::{BackendFacts, ListenerFacts, State};
+
+/// Everything that can be told in numbers.
+pub(crate) struct Metrics {
+    pub(crate) state: Arc<State>,
+    pub(crate) applies: Arc<Applies>,
+    pub(crate) accept_errors: Arc<AtomicU64>,
+}
+
+impl Metrics {
+    /// The text exposition (OpenMetrics 1.0).
+    pub(crate) fn text(self: &Arc<Self>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Gathered(Arc::clone(self))));
+        let mut page = String::new();
+        text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+
+    fn listeners(&self, page: &mut Page<'_>) -> fmt::Result {
+        type Count = fn(&ListenerFacts) -> &AtomicU64;
+        let counters: [(&str, &str, Count); 3] = [
+            ("connections_accepted", "Connections accepted", |l| {
+                &l.accepted
+            }),
+            ("requests", "HTTP requests received", |l| &l.requests),
+            (
+                "requests_failed",
+                "HTTP requests answered by the agent for want of an answer from the app",
+                |l| &l.requests_failed,
+            ),
+        ];
+        let all = self.state.facts().listeners();
+        for (name, help, count) in counters {
+            page.counters(
+                name,
+                help,
+                all.iter()
+                    .map(|l| ([("listener", l.name.as_str())], load(count(l)))),
+            )?;
+        }
+        page.gauges(
+            "connections_live",
+            "Connections open now",
+            all.iter()
+                .map(|l| ([("listener", l.name.as_str())], load(&l.live))),
+        )?;
+        page.gauges(
+            "clients_live",
+            "Clients with open connections now",
+            all.iter().map(|l| {
+                let count = u64::try_from(l.clients.count()).unwrap_or(u64::MAX);
+                ([("listener", l.name.as_str())], count)
+            }),
+        )?;
+        page.counters(
+            "bytes",
+            "Payload bytes, from (in) and to (out) clients",
+            all.iter().flat_map(|l| {
+                let row = |direction, bytes: &AtomicU64| {
+                    (
+                        [("listener", l.name.as_str()), ("direction", direction)],
+                        load(bytes),
+                    )
+                };
+                [row("in", &l.bytes_in), row("out", &l.bytes_out)]
+            }),
+        )?;
+        page.counters(
+            "handshakes",
+            "TLS handshakes by result",
+            all.iter().flat_map(|l| {
+                let row = |result, count: &AtomicU64| {
+                    (
+                        [("listener", l.name.as_str()), ("result", result)],
+                        load(count),
+                    )
+                };
+                [
+                    row("full", &l.handshakes),
+                    row("failed", &l.handshakes_failed),
+                ]
+            }),
+        )?;
+        page.counters(
+            "connections_closed",
+            "Connections ended, by how far they had come and why",
+            all.iter().flat_map(|l| {
+                l.closed().map(|(phase, cause, count)| {
+                    let labels = [
+                        ("listener", l.name.as_str()),
+                        ("phase", phase.label()),
+                        ("cause", cause.label()),
+                    ];
+                    (labels, count)
+                })
+            }),
+        )
+    }
+
+    fn backends(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.state.facts().backends();
+        page.gauges(
+            "backend_up",
+            "Whether the backend takes traffic from this agent",
+            all.iter().map(|b| (identity(b), u64::from(b.is_up()))),
+        )?;
+        page.gauges(
+            "backend_in_flight",
+            "Connections to the backend now",
+            all.iter()
+                .map(|b| (identity(b), u64::from(b.in_flight.load(Ordering::Relaxed)))),
+        )?;
+        page.counters(
+            "backend_connects",
+            "Connects to the backend by result",
+            all.iter()
+                .flat_map(|b| by_result(b, [("ok", &b.connects), ("failed", &b.connects_failed)])),
+        )?;
+        page.counters(
+            "checks",
+            "Health checks by result",
+            all.iter().flat_map(|b| {
+                by_result(b, [("pass", &b.checks_passed), ("fail", &b.checks_failed)])
+            }),
+        )
+    }
+
+    fn agent(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.counters(
+            "accept_errors",
+            "Errors of accept(2)",
+            [([("listener", "all")], load(&self.accept_errors))].into_iter(),
+        )?;
+        let applies = [
+            ("applied", &self.applies.applied),
+            ("unchanged", &self.applies.unchanged),
+            ("refused", &self.applies.refused),
+        ];
+        page.counters(
+            "applies",
+            "Snapshots and documents taken in, by what came of them",
+            applies
+                .into_iter()
+                .map(|(result, count)| ([("result", result)], load(count))),
+        )
+    }
+}
+
+struct Gathered(Arc<Metrics>);
+
+impl fmt::Debug for Gathered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gathered")
+    }
+}
+
+impl Collector for Gathered {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.0.listeners(&mut page)?;
+        self.0.backends(&mut page)?;
+        self.0.agent(&mut page)
+    }
+}
+
+/// Families under our prefix.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counters<'s, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], u64)>,
+    ) -> fmt::Result {
+        self.family(
+            name,
+            help,
+            MetricType::Counter,
+            rows,
+            |mut metric, value| metric.encode_counter::<[(&str, &str); 0], _, u64>(&value, None),
+        )
+    }
+
+    fn gauges<'s, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], u64)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, rows, |mut metric, value| {
+            metric.encode_gauge(&value)
+        })
+    }
+
+    fn family<'s, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], u64)>,
+        encode: impl Fn(MetricEncoder<'_>, u64) -> fmt::Result,
+    ) -> fmt::Result {
+        let name = format!("tidegate_{name}");
+        let mut family = self.0.encode_descriptor(&name, help, None, kind)?;
+        for (labels, value) in rows {
+            encode(family.encode_family(&labels)?, value)?;
+        }
+        Ok(())
+    }
+}
+
+fn identity(backend: &BackendFacts) -> [(&str, &str); 2] {
+    [
+        ("pool", backend.pool.as_str()),
+        ("backend", backend.name.as_str()),
+    ]
+}
+
+fn by_result<'a>(
+    backend: &'a BackendFacts,
+    counts: [(&'static str, &'a AtomicU64); 2],
+) -> [([(&'a str, &'a str); 3], u64); 2] {
+    let [pool, name] = identity(backend);
+    counts.map(|(result, count)| ([pool, name, ("result", result)], load(count)))
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

@@ -1,0 +1,209 @@
+//! Active health checks: one task per backend, on the control thread. What a
+//! result means is `core::health`'s.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tidegate_core::document::{BackendName, CheckKind, HttpCheck, Name};
+use tidegate_core::health::Transition;
+use tidegate_core::proxy_protocol::Header;
+use tidegate_core::snapshot::Check;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::connect::Source;
+use crate::control::draw;
+use crate::proxy;
+use crate::state::{Active, Backend, Pool};
+use crate::sys;
+
+/// Checks under way at once: a restart with thousands of backends must not
+/// open thousands of sockets in the same instant.
+const AT_ONCE: usize = 256;
+
+/// The running checks.
+pub(crate) struct Probes {
+    source: Source,
+    running: HashMap<(Name, BackendName), Probe>,
+    at_once: Arc<Semaphore>,
+}
+
+struct Probe {
+    address: SocketAddr,
+    check: Check,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Probes {
+    /// None yet; they will come from `source`.
+    pub(crate) fn new(source: Source) -> Self {
+        Self {
+            source,
+            running: HashMap::new(),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Checks what `active` has: starts, keeps and ends.
+    pub(crate) fn follow(&mut self, active: &Active) {
+        let mut before = std::mem::take(&mut self.running);
+        for pool in active.pools.values() {
+            for backend in &pool.backends {
+                let identity = (pool.spec.name.clone(), backend.spec.name.clone());
+                let kept = before.remove(&identity).filter(|probe| {
+                    probe.address == backend.spec.check_address && probe.check == pool.spec.check
+                });
+                let probe = kept.unwrap_or_else(|| self.start(pool, backend));
+                self.running.insert(identity, probe);
+            }
+        }
+    }
+
+    fn start(&self, pool: &Arc<Pool>, backend: &Arc<Backend>) -> Probe {
+        let checking = Checking {
+            source: self.source,
+            address: backend.spec.check_address,
+            check: pool.spec.check.clone(),
+            facts: Arc::clone(&backend.facts),
+            at_once: Arc::clone(&self.at_once),
+        };
+        Probe {
+            address: checking.address,
+            check: checking.check.clone(),
+            _task: AbortOnDropHandle::new(tokio::spawn(checking.run())),
+        }
+    }
+}
+
+/// What came of a check.
+enum Asked {
+    /// What the backend said or did, in words.
+    Backend(Result<String, String>),
+    /// This host could not even ask.
+    NoDescriptor(io::Error),
+}
+
+struct Checking {
+    source: Source,
+    address: SocketAddr,
+    check: Check,
+    facts: Arc<crate::state::BackendFacts>,
+    at_once: Arc<Semaphore>,
+}
+
+impl Checking {
+    async fn run(self) {
+        let interval = self.check.interval.duration();
+        loop {
+            // From start to start: a check that waits for its timeout must not
+            // delay the next one, or `fall` of them would take longer than said.
+            let next = Instant::now() + jittered(interval, draw());
+            let asked = match self.at_once.acquire().await {
+                Ok(_permit) => self.once().await,
+                // Closed by nobody; if it were, checks would be over.
+                Err(_) => return,
+            };
+            match asked {
+                Asked::Backend(result) => self.report(result),
+                // Says nothing about the backend.
+                Asked::NoDescriptor(error) => tracing::error!(%error, "no check can be made"),
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    async fn once(&self) -> Asked {
+        let limit = self.check.timeout.duration();
+        let asking = async {
+            match self.source.connect(self.address).await {
+                Ok(stream) => Asked::Backend(self.ask(stream).await),
+                Err(error) if sys::out_of_descriptors(&error) => Asked::NoDescriptor(error),
+                Err(error) => Asked::Backend(Err(format!("connect: {}", in_words(&error)))),
+            }
+        };
+        match timeout(limit, asking).await {
+            Ok(asked) => asked,
+            Err(_) => Asked::Backend(Err(format!("no answer within {}", self.check.timeout))),
+        }
+    }
+
+    async fn ask(&self, mut stream: TcpStream) -> Result<String, String> {
+        if let Some(version) = self.check.proxy {
+            let written = proxy::announce(&mut stream, version, &Header::Local).await;
+            written.map_err(|e| format!("PROXY header: {}", in_words(&e)))?;
+        }
+        match &self.check.kind {
+            CheckKind::Tcp => Ok("accepted".into()),
+            CheckKind::Http(http) => http_status(stream, http, self.address).await,
+        }
+    }
+
+    fn report(&self, result: Result<String, String>) {
+        let words = result.clone().unwrap_or_else(std::convert::identity);
+        let (pool, backend) = (&self.facts.pool, &self.facts.name);
+        match self.facts.observe(result) {
+            Some(Transition::Up) => {
+                tracing::info!(%pool, %backend, check = words, "backend up");
+            }
+            Some(Transition::Down) => {
+                tracing::warn!(%pool, %backend, check = words, "backend down");
+            }
+            None => {}
+        }
+    }
+}
+
+async fn http_status(
+    stream: TcpStream,
+    check: &HttpCheck,
+    address: SocketAddr,
+) -> Result<String, String> {
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| format!("HTTP: {e}"))?;
+    let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let host = check
+        .host
+        .as_ref()
+        .map_or_else(|| address.to_string(), ToString::to_string);
+    let request = Request::get(check.path.to_string())
+        .header(HOST, host)
+        .header(USER_AGENT, "tidegate-check")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| format!("HTTP: {e}"))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| format!("HTTP: {e}"))?;
+    let status = response.status().as_u16();
+    if check.passes(status) {
+        Ok(format!("answered {status}"))
+    } else {
+        Err(format!("answered {status}"))
+    }
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused".into(),
+        io::ErrorKind::ConnectionReset => "reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Within a tenth around `interval`, so that checks started together drift apart.
+fn jittered(interval: Duration, random: f64) -> Duration {
+    interval.mul_f64(0.95 + random / 10.0)
+}

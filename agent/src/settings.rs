@@ -1,0 +1,219 @@
+//! The command line, and the logs it chooses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_core::document::{Labels, Role};
+
+/// The data plane of Tidegate: balancer and terminator.
+#[derive(Parser)]
+#[command(name = "tidegate-agent", version, about)]
+pub(crate) struct Settings {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run one document by itself, without a control plane. SIGHUP reads it again.
+    Standalone(Standalone),
+}
+
+/// `tidegate-agent standalone`.
+#[derive(Args, Clone)]
+pub(crate) struct Standalone {
+    /// The document, YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// What to do; may be given twice. Both when absent.
+    #[arg(long = "role", value_name = "ROLE", value_enum)]
+    pub(crate) roles: Vec<RoleName>,
+
+    /// A label for the selectors in the document; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<Label>,
+
+    /// The agent's own address: where `:port` is bound, and the source of its connections to
+    /// backends. Every address when absent.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+
+    /// Data threads; one per core when absent.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Where `GET /health/<listener>` is answered, on the agent's address.
+    #[arg(long, value_name = "PORT", default_value_t = 7445)]
+    pub(crate) health_port: u16,
+
+    /// Where the admin socket is; made when missing.
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// Metrics and debug pages: IP:PORT or unix:PATH; admin.sock in the state directory when
+    /// absent.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<AdminAddr>,
+
+    /// After SIGTERM: how long to go on accepting while health checks already fail. At least
+    /// fall x interval + 1s of whatever checks this agent.
+    #[arg(long, value_name = "TIME", default_value = "7s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_delay: Duration,
+
+    /// After that: how long live connections may take to end.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Duration,
+
+    /// Connections at once, of all listeners together; as many as descriptors allow when absent.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<u32>,
+
+    /// How events are written to stderr; RUST_LOG filters them.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log: LogFormat,
+}
+
+impl Standalone {
+    /// The roles given, or both.
+    pub(crate) fn roles(&self) -> std::collections::BTreeSet<Role> {
+        let chosen: &[RoleName] = match self.roles.as_slice() {
+            [] => &[RoleName::Balancer, RoleName::Terminator],
+            given => given,
+        };
+        chosen.iter().map(|role| (*role).into()).collect()
+    }
+
+    /// The labels given; the last one of a key counts.
+    pub(crate) fn labels(&self) -> Labels {
+        self.labels
+            .iter()
+            .map(|l| (l.key.clone(), l.value.clone()))
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum RoleName {
+    Balancer,
+    Terminator,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Balancer => Self::Balancer,
+            RoleName::Terminator => Self::Terminator,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Label {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        match written.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err("write KEY=VALUE, such as tier=edge".into()),
+        }
+    }
+}
+
+/// Where the admin pages are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AdminAddr {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for AdminAddr {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        match written.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            Some(_) => Err("write a path after unix:".into()),
+            None => written
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| "write IP:PORT, such as 127.0.0.1:9900, or unix:PATH".into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Sends events to stderr; `RUST_LOG` filters (`RUST_LOG=info,access=off` for no access events).
+pub(crate) fn start_logs(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    let events = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => events.json().flatten_event(true).init(),
+        LogFormat::Text => events.init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_addresses() {
+        assert_eq!("unix:/run/a".parse(), Ok(AdminAddr::Unix("/run/a".into())));
+        assert_eq!(
+            "127.0.0.1:9".parse(),
+            Ok(AdminAddr::Tcp("127.0.0.1:9".parse().unwrap()))
+        );
+        for bad in ["unix:", "localhost:1", "9900", ""] {
+            assert!(bad.parse::<AdminAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn roles_default_to_both() {
+        let parse = |args: &[&str]| {
+            let words = ["tidegate-agent", "standalone", "--config", "c"]
+                .iter()
+                .chain(args);
+            let Command::Standalone(standalone) = Settings::parse_from(words).command;
+            standalone
+        };
+        assert_eq!(parse(&[]).roles().len(), 2);
+        let one = parse(&[
+            "--role",
+            "balancer",
+            "--label",
+            "tier=edge",
+            "--label",
+            "tier=x",
+        ]);
+        assert_eq!(
+            one.roles().into_iter().collect::<Vec<_>>(),
+            [Role::Balancer]
+        );
+        assert_eq!(one.labels().get("tier").map(String::as_str), Some("x"));
+    }
+}

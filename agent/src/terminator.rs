@@ -1,0 +1,85 @@
+//! The terminator's recipe: as `balancer`, with TLS between policy and pool,
+//! and HTTP understood inside it where the listener says so.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustls::ServerConfig;
+use tidegate_core::snapshot::{Inside, Work};
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::cause::{Cause, Phase, Served};
+use crate::connect::{self, Tried, Upstream};
+use crate::connection::Connection;
+use crate::{balancer, http, proxy, relay};
+
+/// Serves an accepted connection to its end.
+pub(crate) async fn serve(
+    client: TcpStream,
+    connection: &mut Connection,
+    tls: Arc<ServerConfig>,
+) -> Served {
+    let deadline = connection.first_byte_deadline();
+    let (client, ends) = timeout_at(deadline, decrypt(client, connection, tls))
+        .await
+        .unwrap_or_else(|_| Err(connection.too_late()))?;
+    if let Work::Terminate(terminate) = &connection.listener.spec.work
+        && let Inside::Http { forwarded } = terminate.inside
+    {
+        return http::serve(client, connection, ends, forwarded).await;
+    }
+    let upstream = timeout_at(deadline, reach(connection, ends))
+        .await
+        .unwrap_or_else(|_| Err(connection.too_late()))?;
+    connection.enter(Phase::Relay);
+    Ok(relay::run(
+        client,
+        upstream.stream,
+        connection,
+        relay::Timers::of(connection),
+    )
+    .await)
+}
+
+/// From the socket to a TLS session with an admitted client.
+async fn decrypt(
+    mut client: TcpStream,
+    connection: &mut Connection,
+    tls: Arc<ServerConfig>,
+) -> Result<(TlsStream<TcpStream>, proxy::Ends), Cause> {
+    let ends = proxy::ends(&mut client, connection).await?;
+    connection.admit(ends.client)?;
+    connection.enter(Phase::Handshake);
+    match TlsAcceptor::from(tls).accept(client).await {
+        Ok(session) => {
+            connection
+                .live
+                .listener
+                .handshakes
+                .fetch_add(1, Ordering::Relaxed);
+            Ok((session, ends))
+        }
+        Err(error) => {
+            connection.handshake_failed();
+            tracing::debug!(client = %ends.client, %error, "handshake failed");
+            Err(match error.kind() {
+                // What rustls itself refuses.
+                io::ErrorKind::InvalidData => Cause::TlsFailed,
+                io::ErrorKind::UnexpectedEof => Cause::ClientClosed,
+                _ => Cause::ClientReset,
+            })
+        }
+    }
+}
+
+/// From the session to a backend that knows the client.
+async fn reach(connection: &Connection, ends: proxy::Ends) -> Result<Upstream, Cause> {
+    let mut upstream =
+        connect::to_pool(connection, &connection.listener.pool, &mut Tried::default()).await?;
+    balancer::announce(&mut upstream, connection, ends).await?;
+    Ok(upstream)
+}

@@ -1,0 +1,154 @@
+//! Data threads: one per core, each with a current-thread runtime, its own
+//! sockets, its own registry of live connections and its own tallies. A
+//! connection stays on the thread that accepted it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+use tidegate_core::pick::Picker;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::connect::Source;
+use crate::connection::Live;
+use crate::state::{Pool, State};
+use crate::tallies::Tallies;
+
+/// One data thread and what it owns.
+pub(crate) struct Worker {
+    /// Its place among the workers.
+    index: usize,
+    /// Spawns on its thread.
+    pub(crate) handle: Handle,
+    /// What runs, the same for all workers.
+    pub(crate) state: Arc<State>,
+    /// Where connections to backends come from.
+    pub(crate) source: Source,
+    /// Cancelled when the agent drains: connections at rest may go.
+    pub(crate) draining: CancellationToken,
+    connections: Mutex<Slab<Arc<Live>>>,
+    tallies: Mutex<Tallies>,
+}
+
+impl Worker {
+    /// Enters a connection; the answer is the number to leave with.
+    pub(crate) fn register(&self, live: &Arc<Live>) -> usize {
+        self.connections().insert(Arc::clone(live))
+    }
+
+    /// The reverse of [`Worker::register`].
+    pub(crate) fn unregister(&self, number: usize) {
+        self.connections().try_remove(number);
+    }
+
+    /// Its live connections.
+    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
+        self.connections()
+            .iter()
+            .map(|(_, live)| Arc::clone(live))
+            .collect()
+    }
+
+    /// Its tallies.
+    pub(crate) fn tallies(&self) -> MutexGuard<'_, Tallies> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its picker of a pool.
+    pub(crate) fn picker<'a>(&self, pool: &'a Pool) -> Option<MutexGuard<'a, Picker>> {
+        let picker = pool.pickers.get(self.index)?;
+        Some(picker.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All data threads.
+pub(crate) struct Workers {
+    all: Vec<Arc<Worker>>,
+    /// Ends the threads when this is dropped.
+    _stop: DropGuard,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When the host refuses a thread or an epoll instance.
+    pub(crate) fn start(
+        count: usize,
+        state: &Arc<State>,
+        source: Source,
+        draining: &CancellationToken,
+    ) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let mut all = Vec::new();
+        for index in 0..count {
+            let handle = spawn_thread(index, stop.clone())?;
+            all.push(Arc::new(Worker {
+                index,
+                handle,
+                state: Arc::clone(state),
+                source,
+                draining: draining.clone(),
+                connections: Mutex::default(),
+                tallies: Mutex::default(),
+            }));
+        }
+        Ok(Self {
+            all,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Each of them.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Arc<Worker>> {
+        self.all.iter()
+    }
+
+    /// Live connections of all.
+    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
+        self.all.iter().flat_map(|w| w.live()).collect()
+    }
+
+    /// The tallies of all, with what live connections have carried so far.
+    pub(crate) fn tallies(&self) -> Tallies {
+        let mut sum = Tallies::default();
+        for worker in &self.all {
+            let live = worker.live();
+            let mut tallies = worker.tallies();
+            for connection in live {
+                connection.settle(&mut tallies);
+            }
+            sum.merge(&tallies);
+        }
+        sum
+    }
+}
+
+fn spawn_thread(index: usize, stop: CancellationToken) -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name(format!("data-{index}"))
+        .spawn(move || runtime.block_on(stop.cancelled()))?;
+    Ok(handle)
+}
+
+/// Live connections over all listeners, as the gauges say.
+pub(crate) fn live_total(state: &State) -> u64 {
+    state
+        .facts()
+        .listeners()
+        .iter()
+        .map(|l| l.live.load(Ordering::Relaxed))
+        .sum()
+}
