@@ -1,0 +1,119 @@
+//! A certificate authority for one test (or one demo): certificates for any names,
+//! and the client configuration that trusts it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+
+/// The authority.
+pub struct Pki {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key, as PEM.
+pub struct Issued {
+    /// Leaf only: the authority is its issuer.
+    pub chain: String,
+    /// Its key.
+    pub private_key: String,
+    /// The leaf as a client sees it.
+    pub leaf: CertificateDer<'static>,
+}
+
+impl Default for Pki {
+    fn default() -> Self {
+        Self::new("Tidegate test authority")
+    }
+}
+
+impl Pki {
+    /// An authority of that name.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("P-256 keys can be made");
+        let certificate = params
+            .self_signed(&key)
+            .expect("the authority's values are fixed");
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate for names and addresses.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let common_name = names.first().cloned().unwrap_or_default();
+        let mut params = CertificateParams::new(names).expect("names of tests are names");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("P-256 keys can be made");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("the values are complete");
+        Issued {
+            chain: certificate.pem(),
+            private_key: key.serialize_pem(),
+            leaf: certificate.der().clone(),
+        }
+    }
+
+    /// The authority's own certificate, for clients to trust.
+    pub fn ca_pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A TLS client that trusts this authority alone.
+    pub fn trusting(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(self.certificate.der().clone())
+            .expect("the authority is one");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+impl Issued {
+    /// The certificate as a document holds it.
+    pub fn inline(&self, name: &str) -> Value {
+        json!({ "name": name, "chain": self.chain, "private_key": self.private_key })
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`, the key for its owner alone.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> io::Result<()> {
+        fs::write(directory.join(format!("{name}.pem")), &self.chain)?;
+        let key = directory.join(format!("{name}.key"));
+        let mut key = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(key)?;
+        key.write_all(self.private_key.as_bytes())
+    }
+}

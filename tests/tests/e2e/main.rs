@@ -1,0 +1,22 @@
+//! What users get, end to end: the real agent before real Node.js processes and
+//! before backends that misbehave. One module per promise; names are statements.
+//!
+//! `cargo build --workspace --bins && cargo nextest run -p tidegate-tests`; each
+//! test has a network of its own, so any number of them may run at once.
+
+mod backends;
+mod certificates;
+mod changes;
+mod demo;
+mod documents;
+mod health;
+mod hostile;
+mod kept;
+mod page;
+mod policy;
+mod readme;
+mod shutdown;
+mod starved;
+mod timers;
+mod transfers;
+mod whoami;

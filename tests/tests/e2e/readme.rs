@@ -1,0 +1,157 @@
+//! The README's commands, run as they stand: `make demo`, and an own app behind
+//! the agent in five minutes. Each in a network namespace of its own, since
+//! they take well-known ports, and in a process namespace, so that whatever
+//! they leave in the background ends with them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tidegate_tests::agent::program;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const README: &str = include_str!("../../../README.md");
+
+#[tokio::test]
+async fn the_readmes_five_minutes_lead_to_an_app_behind_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = folder.path().join("examples/node-app");
+    copy_app(&app);
+    let commands = shell_of("## Your own app in five minutes");
+    // The registry is not to be reached from the namespace; the rest needs no network.
+    let (install, rest): (Vec<&str>, Vec<&str>) =
+        commands.lines().partition(|line| line.starts_with("npm "));
+    assert_eq!(install.len(), 1, "{install:?}");
+    let installed = script(&install.join("\n"), folder.path(), &[]).await;
+    assert!(installed.status.success(), "{}", said(&installed));
+
+    let done = script(&rest.join("\n"), folder.path(), NAMESPACE).await;
+    let said = said(&done);
+    assert!(done.status.success(), "{said}");
+    assert_eq!(said.matches("\"client_ip\"").count(), 2, "{said}");
+    assert!(
+        said.contains("answered 200"),
+        "the backend's last check: {said}"
+    );
+    assert!(!said.contains("\"message\":\"refused\""), "{said}");
+}
+
+#[tokio::test]
+async fn make_demo_serves_https_and_wss() {
+    let commands = indented_of("## Try it");
+    assert!(
+        commands.contains("make demo") && commands.contains("make test"),
+        "{commands}"
+    );
+    // Ready, one request through the chain, then Ctrl-C.
+    let steps = r#"
+        exec 3< <(exec make demo 2>&1)
+        demo=$!
+        while read -r line <&3; do
+            printf '%s\n' "$line"
+            case $line in
+                "curl --cacert"*) whoami=${whoami:-$line} ;;
+                "Ctrl-C stops"*) break ;;
+            esac
+        done
+        eval "$whoami"
+        pkill -INT -x tidegate-demo
+        wait "$demo"
+    "#;
+    let done = script(steps, &repository(), NAMESPACE).await;
+    let said = said(&done);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("\"x-forwarded-proto\""), "{said}");
+}
+
+/// Loopback comes up by hand in a new namespace.
+const NAMESPACE: &[&str] = &[
+    "unshare",
+    "--map-root-user",
+    "--net",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
+
+async fn script(steps: &str, folder: &Path, within: &[&str]) -> Output {
+    let up = if within.is_empty() {
+        ""
+    } else {
+        "ip link set lo up\n"
+    };
+    // Job control, as whoever types this has it.
+    let text = format!("set -eumo pipefail\n{up}{steps}");
+    let agent = program("tidegate-agent");
+    let binaries = agent.parent().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut words = within.iter().copied().chain(["bash", "-c", &text]);
+    let mut command = Command::new(words.next().unwrap());
+    command
+        .args(words)
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", binaries.display()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // What the test runner tells its tests is not for builds inside them.
+    for (name, _) in
+        std::env::vars().filter(|(n, _)| n.starts_with("CARGO_") || n.starts_with("NEXTEST"))
+    {
+        if name != "CARGO_HOME" && name != "CARGO_TARGET_DIR" {
+            command.env_remove(name);
+        }
+    }
+    timeout(Duration::from_secs(150), command.output())
+        .await
+        .expect("it takes minutes, not hours")
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}", text(&output.stdout), text(&output.stderr))
+}
+
+fn section(heading: &str) -> &'static str {
+    let (_, after) = README
+        .split_once(heading)
+        .expect("the README has the section");
+    after.split("\n## ").next().unwrap_or(after)
+}
+
+/// All ```sh blocks of a section.
+fn shell_of(heading: &str) -> String {
+    let blocks = section(heading).split("```sh\n").skip(1);
+    blocks
+        .filter_map(|block| block.split("```").next())
+        .collect()
+}
+
+fn indented_of(heading: &str) -> String {
+    section(heading)
+        .lines()
+        .filter(|line| line.starts_with("    "))
+        .collect()
+}
+
+fn copy_app(to: &Path) {
+    let from = repository().join("examples/node-app");
+    for folder in ["", "public"] {
+        std::fs::create_dir_all(to.join(folder)).unwrap();
+        for entry in std::fs::read_dir(from.join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), to.join(folder).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
