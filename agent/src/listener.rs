@@ -35,6 +35,10 @@ use crate::{balancer, sys, terminator};
 /// (`net.core.somaxconn`) may be lower.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of the task of a balanced connection, at most: most of what an idle
+/// one costs. Debug builds, and so all tests, assert it.
+const LARGEST_TASK: usize = 1536;
+
 /// The bound addresses of an agent.
 pub(crate) struct ListenerSet {
     bound: HashMap<SocketAddr, Bound>,
@@ -237,21 +241,27 @@ impl Accepting {
         };
         let mut connection = Connection::open(&self.worker, listener, peer, permit);
         let live = Arc::clone(&connection.live);
-        let task = tokio::spawn(async move {
+        let serving = async move {
             let served = match stream.set_nodelay(true) {
                 Ok(()) => serve(stream, &mut connection).await,
                 Err(_) => Err(Cause::ClientReset),
             };
             connection.end(served.unwrap_or_else(std::convert::identity));
-        });
-        live.set_task(task.abort_handle());
+        };
+        debug_assert!(
+            size_of_val(&serving) <= LARGEST_TASK,
+            "{} bytes for each connection",
+            size_of_val(&serving)
+        );
+        live.set_task(tokio::spawn(serving).abort_handle());
     }
 }
 
 async fn serve(stream: TcpStream, connection: &mut Connection) -> crate::cause::Served {
     match connection.listener.tls.clone() {
         None => balancer::serve(stream, connection).await,
-        Some(tls) => terminator::serve(stream, connection, tls).await,
+        // Apart, since a task is as large as the largest thing it may do.
+        Some(tls) => Box::pin(terminator::serve(stream, connection, tls)).await,
     }
 }
 

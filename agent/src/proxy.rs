@@ -41,7 +41,8 @@ pub(crate) async fn ends(stream: &mut TcpStream, connection: &Connection) -> Res
     }
     let direct = direct();
     connection.enter(Phase::ProxyHeader);
-    match read_header(stream).await? {
+    // Apart: its window must not stay in the connection's task for ever.
+    match Box::pin(read_header(stream)).await? {
         Header::Local => Ok(direct),
         Header::Proxied {
             client,
