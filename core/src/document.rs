@@ -9,7 +9,9 @@
 //! To add a field: put it on its struct with a default, and if it refers to or
 //! excludes something else, add the rule to `check`.
 
+mod certificate;
 mod check;
+mod health_check;
 mod read;
 mod value;
 
@@ -21,10 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::addr::WrittenAddr;
 use crate::pick::Balance;
 use crate::proxy_protocol::Version;
-pub use value::{
-    AcceptProxy, BackendName, CheckKind, Cidr, HealthCheck, HttpCheck, Labels, Material, Name,
-    ProxyOut, SecretPem, Timeout, Weight,
-};
+pub use certificate::{Certificate, Material, SecretPem};
+pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use value::{AcceptProxy, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight};
 
 /// All listeners, pools, policies and certificates, in the order written.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -268,27 +269,6 @@ impl Default for Timeouts {
             half_closed: Timeout::from_secs(30),
             max_age: None,
         }
-    }
-}
-
-/// A certificate by name. Fleet documents only name it; a standalone document
-/// also says where chain and key are. The key never leaves through `Debug` or
-/// `Serialize`.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "value::WrittenCertificate")]
-pub struct Certificate {
-    /// Unique among certificates.
-    pub name: Name,
-    /// Chain and key, in standalone documents.
-    #[serde(skip_serializing)]
-    pub material: Material,
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }
 
