@@ -1,7 +1,6 @@
 //! The balancer's recipe: TCP to a backend of the pool, never decrypted.
 //! `terminator` reads the same, with TLS between policy and pool.
 
-use tidegate_core::proxy_protocol::Header;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
@@ -32,24 +31,6 @@ async fn prepare(client: &mut TcpStream, connection: &mut Connection) -> Result<
     connection.admit(ends.client)?;
     let mut upstream =
         connect::to_pool(connection, &connection.listener.pool, &mut Tried::default()).await?;
-    announce(&mut upstream, connection, ends).await?;
+    proxy::announce(&mut upstream.stream, connection, ends).await?;
     Ok(upstream)
-}
-
-/// Tells the backend about the client, where the listener says so.
-pub(crate) async fn announce(
-    upstream: &mut Upstream,
-    connection: &Connection,
-    ends: proxy::Ends,
-) -> Result<(), Cause> {
-    let Some(version) = connection.listener.spec.announce else {
-        return Ok(());
-    };
-    let header = Header::Proxied {
-        client: ends.client.socket(),
-        destination: ends.destination,
-    };
-    proxy::announce(&mut upstream.stream, version, &header)
-        .await
-        .map_err(|_| Cause::UpstreamReset)
 }

@@ -139,7 +139,7 @@ impl Checking {
 
     async fn ask(&self, mut stream: TcpStream) -> Result<String, String> {
         if let Some(version) = self.check.proxy {
-            let written = proxy::announce(&mut stream, version, &Header::Local).await;
+            let written = proxy::write(&mut stream, version, &Header::Local).await;
             written.map_err(|e| format!("PROXY header: {}", in_words(&e)))?;
         }
         match &self.check.kind {

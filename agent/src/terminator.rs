@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{self, Tried, Upstream};
 use crate::connection::Connection;
-use crate::{balancer, http, proxy, relay};
+use crate::{http, proxy, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(
@@ -80,6 +80,6 @@ async fn decrypt(
 async fn reach(connection: &Connection, ends: proxy::Ends) -> Result<Upstream, Cause> {
     let mut upstream =
         connect::to_pool(connection, &connection.listener.pool, &mut Tried::default()).await?;
-    balancer::announce(&mut upstream, connection, ends).await?;
+    proxy::announce(&mut upstream.stream, connection, ends).await?;
     Ok(upstream)
 }

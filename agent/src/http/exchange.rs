@@ -14,7 +14,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
-use tidegate_core::proxy_protocol::Header;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -176,18 +175,7 @@ impl<'a> Exchange<'a> {
         };
         let opening = async {
             let mut upstream = connect::to_pool(self.connection, pool, tried).await?;
-            if let Some(version) = self.connection.listener.spec.announce {
-                let Ends {
-                    client,
-                    destination,
-                } = self.ends;
-                let header = Header::Proxied {
-                    client: client.socket(),
-                    destination,
-                };
-                let written = proxy::announce(&mut upstream.stream, version, &header).await;
-                written.map_err(|_| Cause::UpstreamReset)?;
-            }
+            proxy::announce(&mut upstream.stream, self.connection, self.ends).await?;
             Ok(upstream)
         };
         let upstream = timeout_at(deadline, opening)
