@@ -160,17 +160,6 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
-    /// The metric label: a fixed word, never an address.
-    pub fn cause(&self) -> &'static str {
-        match self {
-            Self::Denied { .. } => "denied",
-            Self::NotAllowed => "not_allowed",
-            Self::TooManyConnections { .. } => "client_limit",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,20 +262,18 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_explains_itself_and_has_a_label() {
+    fn every_refusal_explains_itself() {
         let rule = "10.0.0.0/8".parse().unwrap();
-        for (refusal, cause, names) in [
-            (Refusal::Denied { rule }, "denied", "10.0.0.0/8"),
-            (Refusal::NotAllowed, "not_allowed", "allows only"),
+        for (refusal, names) in [
+            (Refusal::Denied { rule }, "10.0.0.0/8"),
+            (Refusal::NotAllowed, "allows only"),
             (
                 Refusal::TooManyConnections {
                     limit: NonZeroU32::new(64).unwrap(),
                 },
-                "client_limit",
                 "64 connections",
             ),
         ] {
-            assert_eq!(refusal.cause(), cause);
             assert!(refusal.to_string().contains(names), "{refusal}");
         }
     }
