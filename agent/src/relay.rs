@@ -159,38 +159,35 @@ where
     U: End,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
-        let moved = self.to_upstream.moved + self.to_client.moved;
-        let up = self
-            .to_upstream
-            .poll(cx, &mut self.client, &mut self.upstream);
-        self.live
-            .add_in(std::mem::take(&mut self.to_upstream.unreported));
-        if let Some(cause) = self.judge(
-            &up,
-            Cause::ClientClosed,
-            [Cause::ClientReset, Cause::UpstreamReset],
-        ) {
+        use Cause::{ClientClosed, ClientReset, UpstreamClosed, UpstreamReset};
+
+        let (client, upstream) = (&mut self.client, &mut self.upstream);
+        let up = self.to_upstream.poll(cx, client, upstream);
+        let sent = std::mem::take(&mut self.to_upstream.uncounted);
+        if sent > 0 {
+            self.live.add_in(sent);
+        }
+        if let Some(cause) = self.judge(&up, ClientClosed, [ClientReset, UpstreamReset]) {
             return Poll::Ready(cause);
         }
         self.to_client.reader_broken |= matches!(up, Poll::Ready(Err(Broken::Writing)));
-        let down = self
-            .to_client
-            .poll(cx, &mut self.upstream, &mut self.client);
-        self.live
-            .add_out(std::mem::take(&mut self.to_client.unreported));
-        if let Some(cause) = self.judge(
-            &down,
-            Cause::UpstreamClosed,
-            [Cause::UpstreamReset, Cause::ClientReset],
-        ) {
+
+        let (client, upstream) = (&mut self.client, &mut self.upstream);
+        let down = self.to_client.poll(cx, upstream, client);
+        let received = std::mem::take(&mut self.to_client.uncounted);
+        if received > 0 {
+            self.live.add_out(received);
+        }
+        if let Some(cause) = self.judge(&down, UpstreamClosed, [UpstreamReset, ClientReset]) {
             return Poll::Ready(cause);
         }
         self.to_upstream.reader_broken |= matches!(down, Poll::Ready(Err(Broken::Writing)));
-        if self.to_upstream.moved + self.to_client.moved != moved {
+
+        if sent > 0 || received > 0 {
             self.last_byte = Instant::now();
         }
         if self.to_upstream.ended() && self.to_client.ended() {
-            return Poll::Ready(self.first_end.unwrap_or(Cause::ClientClosed));
+            return Poll::Ready(self.first_end.unwrap_or(ClientClosed));
         }
         Poll::Pending
     }
@@ -259,10 +256,8 @@ struct Direction {
     /// A write to the reader has failed: the kernel has told of the reset there
     /// already, and a read will say that it is a plain end.
     reader_broken: bool,
-    /// Bytes ever written; only compared, so it may wrap.
-    moved: usize,
     /// Bytes written since they were last counted.
-    unreported: usize,
+    uncounted: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -401,8 +396,7 @@ impl Direction {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             pending.from += count;
-            self.moved = self.moved.wrapping_add(count);
-            self.unreported += count;
+            self.uncounted += count;
             if pending.from >= pending.to {
                 self.pending = None;
                 self.stage = Stage::Flushing;
