@@ -27,15 +27,14 @@ pub(crate) struct Ends {
 /// # Errors
 /// A peer that may not send a header, or one that sends something else.
 pub(crate) async fn ends(stream: &mut TcpStream, connection: &Connection) -> Result<Ends, Cause> {
-    let trusted = &connection.listener.spec.accept_proxy;
     let peer = connection.live.peer;
     let direct = || Ends {
         client: peer.as_client(),
         destination: local_address(stream, connection.bind()),
     };
-    if trusted.is_empty() {
+    let Some(trusted) = &connection.listener.spec.accept_proxy else {
         return Ok(direct());
-    }
+    };
     if !trusted.iter().any(|net| net.contains(&peer.ip())) {
         return Err(Cause::NotTrusted);
     }

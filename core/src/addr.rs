@@ -92,6 +92,36 @@ impl ClientKey {
     }
 }
 
+impl ClientKey {
+    /// As the wire carries it: 4 bytes of an IPv4 address, or the 8 of an IPv6
+    /// network.
+    pub fn to_bytes(self) -> Vec<u8> {
+        match self.0 {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().into_iter().take(8).collect(),
+        }
+    }
+
+    /// The reverse of [`ClientKey::to_bytes`]; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.len() {
+            4 => Some(Self::new(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?))),
+            8 => {
+                let network = u64::from_be_bytes(bytes.try_into().ok()?);
+                let v6 = Ipv6Addr::from(u128::from(network) << 64);
+                Some(Self::new(IpAddr::V6(v6)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The network: a /32 or a /64.
+    pub fn net(self) -> IpNet {
+        let length = if self.0.is_ipv4() { 32 } else { 64 };
+        IpNet::new(self.0, length).unwrap_or_else(|_| IpNet::from(self.0))
+    }
+}
+
 impl fmt::Display for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

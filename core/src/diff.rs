@@ -1,11 +1,15 @@
 //! What differs between two snapshots, by kind and name: for the event an agent
 //! logs when it applies one, and for people who ask before they apply.
 
+mod documents;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::document::Name;
 use crate::snapshot::{Certificate, Listener, Pool, Snapshot};
+
+pub use documents::{FieldChange, Kind, ResourceChange, documents};
 
 /// The differences of two snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

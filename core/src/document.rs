@@ -15,17 +15,21 @@ mod health_check;
 mod read;
 mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::addr::WrittenAddr;
 use crate::pick::Balance;
 use crate::proxy_protocol::Version;
 pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
-pub use value::{AcceptProxy, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight};
+pub use value::{
+    AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,
+};
 
 /// All listeners, pools, policies and certificates, in the order written.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -307,15 +311,43 @@ impl Document {
     /// # Errors
     /// Every mistake found, sorted by place, never an empty list.
     pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
-        let read = read::document(text)?;
+        let read = read::document(read::tree(text)?)?;
         let mut mistakes = read.mistakes;
         check::references(&read.document, &read.places, &mut mistakes);
-        if mistakes.is_empty() {
-            return Ok(read.document);
-        }
-        mistakes.sort();
-        mistakes.dedup();
-        Err(mistakes)
+        settled(read.document, mistakes)
+    }
+
+    /// YAML or JSON to a tree, for [`Document::of_fleet`].
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub fn tree(text: &str) -> Result<Value, Vec<Mistake>> {
+        read::tree(text)
+    }
+
+    /// Reads the document of a fleet, where chains and keys are `uploaded` and
+    /// the document only names them.
+    ///
+    /// # Errors
+    /// As [`Document::parse`], and a certificate that was never uploaded or
+    /// brings its key along.
+    pub fn of_fleet(tree: Value, uploaded: &BTreeSet<Name>) -> Result<Self, Vec<Mistake>> {
+        let mut read = read::document(tree)?;
+        let mut mistakes = read.mistakes;
+        check::certificates_are_uploaded(&read.document, &read.places, uploaded, &mut mistakes);
+        let named = &mut read.places.certificates.names;
+        named.extend(uploaded.iter().cloned());
+        check::references(&read.document, &read.places, &mut mistakes);
+        settled(read.document, mistakes)
+    }
+
+    /// Every certificate that the document names, as declared or by a listener.
+    pub fn certificate_names(&self) -> BTreeSet<&Name> {
+        let declared = self.certificates.iter().map(|c| &c.name);
+        let used = self.listeners.iter().filter_map(|l| l.tls.as_ref());
+        declared
+            .chain(used.flat_map(|tls| &tls.certificates))
+            .collect()
     }
 
     /// Turns the names in the pointers of an agent's mistakes
@@ -351,6 +383,16 @@ impl Document {
         let name = name?;
         self.policies.iter().find(|p| p.name == *name)
     }
+}
+
+/// The document, unless something is wrong with it.
+fn settled(document: Document, mut mistakes: Vec<Mistake>) -> Result<Document, Vec<Mistake>> {
+    if mistakes.is_empty() {
+        return Ok(document);
+    }
+    mistakes.sort();
+    mistakes.dedup();
+    Err(mistakes)
 }
 
 #[cfg(test)]

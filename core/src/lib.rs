@@ -13,6 +13,7 @@ pub mod diff;
 pub mod document;
 pub mod forwarded;
 pub mod health;
+pub mod join_token;
 pub mod pick;
 pub mod plan;
 pub mod proxy_protocol;

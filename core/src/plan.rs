@@ -12,8 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::document::{
-    AcceptProxy, BackendName, CheckKind, ClientIp, Discover, Document, HealthCheck, HttpCheck,
-    Labels, Listener, Mistake, Mode, Name, Pool, ProxyOut, Role, Weight,
+    AcceptProxy, AdminState, BackendName, CheckKind, ClientIp, Discover, Document, HealthCheck,
+    HttpCheck, Labels, Listener, Mistake, Mode, Name, Pool, ProxyOut, Role, Weight,
 };
 use crate::health::Start;
 use crate::snapshot::{self, Fingerprint, Snapshot};
@@ -25,9 +25,42 @@ pub struct Facts {
     pub agents: Vec<Agent>,
     /// Chains by certificate name.
     pub certificates: BTreeMap<Name, Chain>,
+    /// What operators say of backends; absent = ready.
+    pub admin: BTreeMap<AdminKey, AdminState>,
     /// Whether there is a fleet whose balancers are known. A standalone agent
     /// knows only itself.
     pub standalone: bool,
+}
+
+/// Which backend an operator speaks of, and on which agent; on all when absent.
+/// What is said for one agent counts before what is said for all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AdminKey {
+    /// The pool.
+    pub pool: Name,
+    /// The backend in it.
+    pub backend: BackendName,
+    /// The agent that is to see it so.
+    pub agent: Option<Name>,
+}
+
+impl Facts {
+    fn admin(&self, pool: &Name, backend: &BackendName, agent: &Name) -> AdminState {
+        let said = |agent: Option<&Name>| {
+            self.admin.get(&AdminKey {
+                pool: pool.clone(),
+                backend: backend.clone(),
+                agent: agent.cloned(),
+            })
+        };
+        if self.admin.is_empty() {
+            return AdminState::Ready;
+        }
+        said(Some(agent))
+            .or_else(|| said(None))
+            .copied()
+            .unwrap_or_default()
+    }
 }
 
 /// One agent, as far as planning cares.
@@ -166,26 +199,23 @@ impl Planning<'_> {
         }
     }
 
-    fn accept_proxy(&mut self, index: usize, listener: &Listener) -> Vec<IpNet> {
+    fn accept_proxy(&mut self, index: usize, listener: &Listener) -> Option<Vec<IpNet>> {
         match listener.accept_proxy() {
-            AcceptProxy::None => Vec::new(),
-            AcceptProxy::From(nets) => nets.iter().map(|n| n.net()).collect(),
+            AcceptProxy::None => None,
+            AcceptProxy::From(nets) => Some(nets.iter().map(|n| n.net()).collect()),
             AcceptProxy::Balancers if self.facts.standalone => {
                 self.mistakes.push(Mistake::new(
                     format!("/listeners/{index}/accept_proxy"),
                     "balancers (the default on terminators) are known to a fleet only: standalone, \
                      name the networks they connect from, such as [10.0.0.0/24], or write none",
                 ));
-                Vec::new()
+                None
             }
             AcceptProxy::Balancers => {
-                let balancers = self
-                    .facts
-                    .agents
-                    .iter()
-                    .filter(|a| a.roles.contains(&Role::Balancer));
+                let agents = self.facts.agents.iter();
+                let balancers = agents.filter(|a| a.roles.contains(&Role::Balancer));
                 let exact: BTreeSet<IpNet> = balancers.map(|a| IpNet::from(a.address)).collect();
-                exact.into_iter().collect()
+                Some(exact.into_iter().collect())
             }
         }
     }
@@ -240,6 +270,9 @@ impl Planning<'_> {
                 check_address: on_port(address, check.port.map(std::num::NonZeroU16::get)),
                 weight: backend.weight,
                 start: Start::PresumedUp,
+                admin: self
+                    .facts
+                    .admin(&pool.name, &backend.name(), &self.agent.id),
             }
         };
         pool.backends.iter().map(resolved).collect()
@@ -274,8 +307,10 @@ impl Planning<'_> {
                     address.set_ip(agent.reachable());
                 }
                 let port = check.port.map(std::num::NonZeroU16::get);
+                let name = BackendName::from(&agent.id);
                 snapshot::Backend {
-                    name: BackendName::from(&agent.id),
+                    admin: self.facts.admin(&pool.name, &name, &self.agent.id),
+                    name,
                     address,
                     check_address: if asks_agent {
                         SocketAddr::new(agent.reachable(), agent.health_port)

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::document::{BackendName, CheckKind, Limits, Name, Timeout, Timeouts};
+use crate::document::{AdminState, BackendName, CheckKind, Limits, Name, Timeout, Timeouts};
 use crate::health::{Start, Thresholds};
 use crate::pick::{Balance, Load};
 use crate::proxy_protocol::Version;
@@ -53,8 +53,10 @@ pub struct Listener {
     pub name: Name,
     /// Where to listen.
     pub bind: SocketAddr,
-    /// Who must send a PROXY header; empty = nobody does.
-    pub accept_proxy: Vec<IpNet>,
+    /// Who must send a PROXY header. Absent = nobody does, the peer is the
+    /// client; empty = nobody may connect yet: a fleet without balancers must not
+    /// take strangers for clients.
+    pub accept_proxy: Option<Vec<IpNet>>,
     /// What it does about clients.
     pub policy: Policy,
     /// Where its connections go; the pool is in the snapshot.
@@ -136,6 +138,9 @@ pub struct Backend {
     pub weight: crate::document::Weight,
     /// Whether it takes traffic before its first check.
     pub start: Start,
+    /// What the operator says of it.
+    #[serde(default, skip_serializing_if = "is_ready")]
+    pub admin: AdminState,
 }
 
 impl Backend {
@@ -146,6 +151,12 @@ impl Backend {
             in_flight,
         }
     }
+}
+
+// The signature is serde's.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]
+fn is_ready(state: &AdminState) -> bool {
+    *state == AdminState::Ready
 }
 
 /// How a pool's backends are checked.
@@ -183,6 +194,19 @@ impl Fingerprint {
     /// The fingerprint of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl Fingerprint {
+    /// As the wire carries it.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -60,6 +60,7 @@ impl Source {
         let facts = Facts {
             agents: vec![self.agent.clone()],
             certificates,
+            admin: BTreeMap::new(),
             standalone: true,
         };
         let snapshot = plan(&document, &facts, &self.agent)?;

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::read::{Kind, Places};
-use super::{AcceptProxy, ClientIp, Document, Listener, Mistake, Mode, Name, Pool, ProxyOut, Role};
+use super::{
+    AcceptProxy, ClientIp, Document, Listener, Material, Mistake, Mode, Name, Pool, ProxyOut, Role,
+};
 
 /// Adds the mistakes between the resources that could be read.
 pub(super) fn references(document: &Document, places: &Places, mistakes: &mut Vec<Mistake>) {
@@ -28,6 +30,40 @@ pub(super) fn references(document: &Document, places: &Places, mistakes: &mut Ve
         backends(pool, &mut at);
         discovery(pool, document, places, &mut at);
         one_announcement(pool, document, &mut at);
+    }
+}
+
+/// In a fleet chains and keys are uploaded, and the document names them.
+pub(super) fn certificates_are_uploaded(
+    document: &Document,
+    places: &Places,
+    uploaded: &BTreeSet<Name>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let declared = places.certificates.indexes.iter();
+    for (index, certificate) in declared.zip(&document.certificates) {
+        let mut at = Place {
+            base: format!("/certificates/{index}"),
+            mistakes,
+        };
+        let name = &certificate.name;
+        if !matches!(certificate.material, Material::Uploaded) {
+            at.wrong(
+                "",
+                format!(
+                    "chain and key do not belong in a fleet's document: write only the name here, \
+                     and `tidegate cert upload {name} --chain FILE --key FILE`"
+                ),
+            );
+        } else if !uploaded.contains(name) {
+            at.wrong(
+                "/name",
+                format!(
+                    "{name} was never uploaded: \
+                     `tidegate cert upload {name} --chain FILE --key FILE` first"
+                ),
+            );
+        }
     }
 }
 

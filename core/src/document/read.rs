@@ -42,12 +42,12 @@ pub(super) struct Kind {
     pub(super) names: BTreeSet<Name>,
 }
 
-/// Reads YAML or JSON; mistakes inside resources are in the answer.
+/// Reads a tree; mistakes inside resources are in the answer.
 ///
 /// # Errors
-/// When the text is not a document at all.
-pub(super) fn document(text: &str) -> Result<Read, Vec<Mistake>> {
-    let Value::Object(mut kinds) = tree(text)? else {
+/// When the tree is not a document at all.
+pub(super) fn document(tree: Value) -> Result<Read, Vec<Mistake>> {
+    let Value::Object(mut kinds) = tree else {
         return Err(vec![Mistake::new(
             "",
             "a document is a mapping with listeners, pools, policies and certificates",
@@ -84,7 +84,11 @@ pub(super) fn document(text: &str) -> Result<Read, Vec<Mistake>> {
     })
 }
 
-fn tree(text: &str) -> Result<Value, Vec<Mistake>> {
+/// YAML or JSON to a tree; nothing is said yet about what is in it.
+///
+/// # Errors
+/// When the text is neither.
+pub(super) fn tree(text: &str) -> Result<Value, Vec<Mistake>> {
     let refused = |error: String| vec![Mistake::new("", without_secrets(error))];
     if text.trim_start().starts_with('{') {
         // JSON, unless it is YAML's flow style: then the YAML error is the better one.

@@ -9,7 +9,7 @@ fn pointers(text: &str) -> Vec<String> {
 }
 
 /// A document that is right, for tests to spoil.
-fn right() -> serde_json::Value {
+fn right() -> Value {
     serde_json::json!({
         "listeners": [
             { "name": "edge", "role": "balancer", "bind": ":443", "pool": "tls" },
@@ -74,7 +74,7 @@ fn defaults_depend_on_role_and_mode() {
 /// Each row spoils one place; the pointer must be exactly that place.
 #[test]
 fn each_mistake_has_its_place() {
-    let rows: &[(&str, serde_json::Value, &str)] = &[
+    let rows: &[(&str, Value, &str)] = &[
         ("/listeners/0/name", "Edge!".into(), "/listeners/0/name"),
         ("/listeners/0/name", "tls".into(), "/listeners/1/name"),
         ("/listeners/0/role", "proxy".into(), "/listeners/0/role"),
@@ -219,7 +219,7 @@ fn each_mistake_has_its_place() {
         let (parent, key) = place.rsplit_once('/').unwrap();
         let parent = document.pointer_mut(parent).unwrap();
         match parent {
-            serde_json::Value::Array(list) => list[key.parse::<usize>().unwrap()] = value.clone(),
+            Value::Array(list) => list[key.parse::<usize>().unwrap()] = value.clone(),
             parent => parent[key] = value.clone(),
         }
         let found = pointers(&document.to_string());
@@ -323,7 +323,7 @@ proptest! {
     fn any_value_anywhere_is_taken_or_refused(
         place in 0..400_usize,
         value in prop_oneof![
-            Just(serde_json::Value::Null), any::<bool>().prop_map(Into::into),
+            Just(Value::Null), any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into), ".{0,12}".prop_map(Into::into),
             Just(serde_json::json!([[]])), Just(serde_json::json!(["x"])), Just(serde_json::json!({ "a/b~c": 1 })),
         ],
@@ -335,7 +335,7 @@ proptest! {
         *document.pointer_mut(place).unwrap() = value;
         let text = document.to_string();
         if let Err(mistakes) = Document::parse(&text) {
-            let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let tree: Value = serde_json::from_str(&text).unwrap();
             for mistake in mistakes {
                 prop_assert!(tree.pointer(&mistake.pointer).is_some(), "{mistake}");
             }
@@ -343,14 +343,14 @@ proptest! {
     }
 }
 
-fn collect(value: &serde_json::Value, at: String, places: &mut Vec<String>) {
+fn collect(value: &Value, at: String, places: &mut Vec<String>) {
     match value {
-        serde_json::Value::Array(list) => {
+        Value::Array(list) => {
             for (i, v) in list.iter().enumerate() {
                 collect(v, format!("{at}/{i}"), places);
             }
         }
-        serde_json::Value::Object(map) => {
+        Value::Object(map) => {
             for (k, v) in map {
                 collect(v, format!("{at}/{k}"), places);
             }
@@ -360,4 +360,34 @@ fn collect(value: &serde_json::Value, at: String, places: &mut Vec<String>) {
     if !at.is_empty() {
         places.push(at);
     }
+}
+
+#[test]
+fn a_fleets_document_names_certificates_that_were_uploaded() {
+    let tree = |text: &str| Document::tree(text).unwrap();
+    let of_fleet = |document: &Value, uploaded: &[&str]| {
+        let uploaded = uploaded.iter().map(|n| n.parse().unwrap()).collect();
+        Document::of_fleet(document.clone(), &uploaded)
+    };
+    let mut document = tree(
+        "listeners:
+         - { name: tls, role: terminator, bind: ':8443', pool: p, tls: { certificates: [play] } }
+         pools: [{ name: p, backends: [{ address: ':3000' }] }]",
+    );
+    // Referred to by a listener: declaring it as well is not needed.
+    assert!(of_fleet(&document, &["play"]).is_ok());
+    let pointers = |result: Result<Document, Vec<Mistake>>| -> Vec<String> {
+        let mistakes = result.err().unwrap_or_default();
+        mistakes.into_iter().map(|m| m.pointer).collect()
+    };
+    let unknown = pointers(of_fleet(&document, &[]));
+    assert_eq!(unknown, ["/listeners/0/tls/certificates/0"]);
+
+    document["certificates"] = serde_json::json!([{ "name": "play" }, { "name": "other" }]);
+    let undeclared = pointers(of_fleet(&document, &["play"]));
+    assert_eq!(undeclared, ["/certificates/1/name"]);
+    document["certificates"][1] =
+        serde_json::json!({ "name": "other", "chain_file": "a", "private_key_file": "b" });
+    let material = pointers(of_fleet(&document, &["play", "other"]));
+    assert_eq!(material, ["/certificates/1"]);
 }

@@ -262,6 +262,56 @@ impl From<Weight> for u16 {
     }
 }
 
+/// What an operator says of a backend, outside the document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminState {
+    /// Normal: checks decide.
+    #[default]
+    Ready,
+    /// No new connections; old ones finish.
+    Drain,
+    /// As `Drain`, and no checks either.
+    Maintenance,
+}
+
+impl AdminState {
+    /// Whether new connections may go there, as far as the operator cares.
+    pub fn takes_connections(self) -> bool {
+        self == Self::Ready
+    }
+
+    /// As written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+impl FromStr for AdminState {
+    type Err = BadValue;
+
+    fn from_str(written: &str) -> Result<Self, BadValue> {
+        let all = [Self::Ready, Self::Drain, Self::Maintenance];
+        let found = all.into_iter().find(|state| state.as_str() == written);
+        found.ok_or_else(|| {
+            BadValue(format!(
+                "{:?} is not an admin state: write ready, drain or maintenance",
+                excerpt(written)
+            ))
+        })
+    }
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// From whom a listener requires a PROXY header; from anybody else on such a
 /// listener the connection is refused. Never optional: an optional header is
 /// one that any client can forge.

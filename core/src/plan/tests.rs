@@ -39,6 +39,7 @@ fn facts() -> Facts {
             agent("t3", Role::Terminator, "10.0.0.4", ("app", "shop")),
         ],
         certificates: [("play".parse().unwrap(), Chain { pem: CHAIN.into() })].into(),
+        admin: BTreeMap::new(),
         standalone: false,
     }
 }
@@ -84,6 +85,8 @@ fn a_terminator_trusts_the_balancers_at_exactly_their_addresses() {
     let snapshot = plan(&fleet_document(), &facts, &facts.agents[2]).unwrap();
     let trusted: Vec<_> = snapshot.listeners[0]
         .accept_proxy
+        .as_ref()
+        .unwrap()
         .iter()
         .map(IpNet::to_string)
         .collect();
@@ -101,6 +104,42 @@ fn a_terminator_trusts_the_balancers_at_exactly_their_addresses() {
             ("second".to_owned(), "127.0.0.1:3001".to_owned()),
         ]
     );
+}
+
+#[test]
+fn without_balancers_a_terminator_takes_nobody_for_a_client() {
+    let mut facts = facts();
+    facts.agents.remove(0);
+    let snapshot = plan(&fleet_document(), &facts, &facts.agents[1]).unwrap();
+    assert_eq!(snapshot.listeners[0].accept_proxy, Some(Vec::new()));
+}
+
+#[test]
+fn what_is_said_of_a_backend_for_one_agent_counts_before_what_is_said_for_all() {
+    let mut facts = facts();
+    let mut say = |pool: &str, backend: &str, agent: Option<&str>, state| {
+        let key = AdminKey {
+            pool: pool.parse().unwrap(),
+            backend: backend.parse().unwrap(),
+            agent: agent.map(|a| a.parse().unwrap()),
+        };
+        facts.admin.insert(key, state);
+    };
+    say("node", ":3000", None, AdminState::Drain);
+    say("node", ":3000", Some("t1"), AdminState::Ready);
+    say("node", "second", Some("t2"), AdminState::Maintenance);
+    say("tls", "t2", None, AdminState::Drain);
+    let states = |agent: usize| -> Vec<AdminState> {
+        let snapshot = plan(&fleet_document(), &facts, &facts.agents[agent]).unwrap();
+        let pools = snapshot.pools.iter();
+        pools
+            .flat_map(|p| p.backends.iter().map(|b| b.admin))
+            .collect()
+    };
+    let [ready, drain] = [AdminState::Ready, AdminState::Drain];
+    assert_eq!(states(2), [ready, ready], "t1");
+    assert_eq!(states(1), [drain, AdminState::Maintenance], "t2");
+    assert_eq!(states(0), [ready, drain], "the balancer sees t1 and t2");
 }
 
 #[test]
