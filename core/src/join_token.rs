@@ -69,7 +69,8 @@ impl FromStr for JoinToken {
         let [PREFIX, id, secret, pin] = parts.as_slice() else {
             return Err(BadToken::Form);
         };
-        if !is_hex(id, ID_BYTES) || !is_hex(secret, SECRET_BYTES) {
+        let whole = is_hex(id, ID_BYTES) && is_hex(secret, SECRET_BYTES) && is_hex(pin, 32);
+        if !whole {
             return Err(BadToken::Damaged);
         }
         Ok(Self {

@@ -371,8 +371,8 @@ fn a_fleets_document_names_certificates_that_were_uploaded() {
     };
     let mut document = tree(
         "listeners:
-         - { name: tls, role: terminator, bind: ':8443', pool: p, tls: { certificates: [play] } }
-         pools: [{ name: p, backends: [{ address: ':3000' }] }]",
+- { name: tls, role: terminator, bind: ':8443', pool: p, tls: { certificates: [play] } }
+pools: [{ name: p, backends: [{ address: ':3000' }] }]",
     );
     // Referred to by a listener: declaring it as well is not needed.
     assert!(of_fleet(&document, &["play"]).is_ok());
