@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::json;
+use tidegate_core::document::AdminState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -214,6 +215,7 @@ struct BackendRow {
     backend: String,
     address: String,
     up: bool,
+    admin: AdminState,
     in_flight: u32,
     last_check: Option<CheckRow>,
 }
@@ -233,6 +235,7 @@ impl BackendRow {
             backend: facts.name.to_string(),
             address: backend.spec.address.to_string(),
             up: facts.is_up(),
+            admin: backend.spec.admin,
             in_flight: facts.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             last_check: facts.last_check().map(|check| CheckRow {
                 passed: check.passed,

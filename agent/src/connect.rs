@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
-use crate::state::{Backend, BackendFacts, Pool};
+use crate::facts::BackendFacts;
+use crate::state::{Backend, Pool};
 use crate::sys;
 
 /// The address that connections to backends come from: the agent's own, so
@@ -152,7 +153,7 @@ fn pick(
         .picker(pool)?
         .pick(pool.backends.len(), |index| {
             let backend = pool.backends.get(index)?;
-            let eligible = backend.facts.is_up() && !tried.0.contains(&index);
+            let eligible = backend.takes_connections() && !tried.0.contains(&index);
             eligible.then(|| {
                 backend
                     .spec

@@ -17,8 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use crate::cause::{Cause, Phase};
+use crate::facts::{BackendFacts, ListenerFacts};
 use crate::limits::Entered;
-use crate::state::{BackendFacts, Listener, ListenerFacts, Pool};
+use crate::state::{Listener, Pool};
 use crate::tallies::Tallies;
 use crate::worker::Worker;
 

@@ -1,7 +1,7 @@
 //! `GET /health/<listener>`: whether this agent can serve a listener. The
 //! balancers' checks ask here, so the answer is short and tells nothing else.
-//! 200 ok; 503 when no process behind the listener is up, or the agent drains;
-//! 404 for a listener that is not here.
+//! 200 ok; 503 when no process behind the listener is up, or the agent drains
+//! or is revoked; 404 for a listener that is not here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -70,6 +70,9 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
 }
 
 fn health_of(name: &str, state: &State) -> (StatusCode, &'static str) {
+    if state.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
     let active = state.active();
     let listener = active
         .listeners
@@ -77,7 +80,6 @@ fn health_of(name: &str, state: &State) -> (StatusCode, &'static str) {
         .find(|l| l.spec.name.as_str() == name);
     match listener {
         None => (StatusCode::NOT_FOUND, "no such listener\n"),
-        Some(_) if state.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Some(listener) if listener.pool.up() == 0 => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
         Some(_) => (StatusCode::OK, "ok\n"),
     }

@@ -5,7 +5,7 @@
 //! silently and take half of its connections. So an address is claimed first,
 //! by an abstract socket of its name, and tried without SO_REUSEPORT.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tidegate_core::addr::PeerAddr;
 use tidegate_core::backoff::Backoff;
 use tidegate_core::document::Mistake;
+use tidegate_core::snapshot;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,19 +82,22 @@ impl ListenerSet {
         }
     }
 
-    /// Binds what `active` adds, one socket per worker.
+    /// Binds what `listeners` add, one socket per worker.
     ///
     /// # Errors
     /// Every address that cannot be bound; nothing stays bound then.
     pub(crate) fn prepare(
         &self,
-        active: &Active,
+        listeners: &[snapshot::Listener],
         workers: usize,
     ) -> Result<Prepared, Vec<Mistake>> {
         let mut prepared = Prepared::default();
         let mut mistakes = Vec::new();
-        for (address, listener) in &active.listeners {
-            if self.bound.contains_key(address) {
+        let mut seen = HashSet::new();
+        for listener in listeners {
+            let address = &listener.bind;
+            // One that is there twice is `State::prepare`'s to refuse.
+            if self.bound.contains_key(address) || !seen.insert(address) {
                 continue;
             }
             // Between a wildcard and one address of it our own socket is in the way,
@@ -105,8 +109,8 @@ impl ListenerSet {
             match claim(*address).and_then(|claim| Ok((claim, bind(*address, workers, ours)?))) {
                 Ok((claim, sockets)) => prepared.new.push((*address, claim, sockets)),
                 Err(why) => mistakes.push(Mistake::new(
-                    format!("/listeners/{}/bind", listener.spec.name),
-                    format!("{address} of listener {} {why}", listener.spec.name),
+                    format!("/listeners/{}/bind", listener.name),
+                    format!("{address} of listener {} {why}", listener.name),
                 )),
             }
         }

@@ -8,11 +8,13 @@ mod cause;
 mod connect;
 mod connection;
 mod control;
+mod facts;
 mod health_port;
 mod http;
 mod limits;
 mod listener;
 mod metrics;
+mod plane;
 mod probe;
 mod proxy;
 mod relay;
@@ -34,12 +36,12 @@ use crate::settings::{Command, Settings};
 fn main() -> ExitCode {
     let settings = Settings::parse();
     let Command::Standalone(standalone) = settings.command;
-    settings::start_logs(standalone.log);
+    settings::start_logs(standalone.common.log);
     // A second provider can only be installed by a second call, and this is the only one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     sys::forbid_core_dumps();
 
-    match app::App::build(standalone).and_then(app::App::run) {
+    match app::App::standalone(&standalone).and_then(app::App::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Plain text: whoever starts an agent by hand reads this, not a log shipper.

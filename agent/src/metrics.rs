@@ -11,7 +11,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::control::apply::Applies;
-use crate::state::{BackendFacts, ListenerFacts, State};
+use crate::facts::{BackendFacts, ListenerFacts};
+use crate::state::State;
 
 /// Everything that can be told in numbers.
 pub(crate) struct Metrics {

@@ -12,7 +12,7 @@ use http::header::{CONNECTION, HOST, USER_AGENT};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use tidegate_core::document::{BackendName, CheckKind, HttpCheck, Name};
+use tidegate_core::document::{AdminState, BackendName, CheckKind, HttpCheck, Name};
 use tidegate_core::health::Transition;
 use tidegate_core::proxy_protocol::Header;
 use tidegate_core::snapshot::Check;
@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect::Source;
 use crate::control::draw;
+use crate::facts::BackendFacts;
 use crate::proxy;
 use crate::state::{Active, Backend, Pool};
 use crate::sys;
@@ -54,11 +55,15 @@ impl Probes {
         }
     }
 
-    /// Checks what `active` has: starts, keeps and ends.
+    /// Checks what `active` has: starts, keeps and ends. What is in maintenance is
+    /// not checked; any other change of an admin state leaves its checks alone.
     pub(crate) fn follow(&mut self, active: &Active) {
         let mut before = std::mem::take(&mut self.running);
         for pool in active.pools.values() {
             for backend in &pool.backends {
+                if backend.spec.admin == AdminState::Maintenance {
+                    continue;
+                }
                 let identity = (pool.spec.name.clone(), backend.spec.name.clone());
                 let kept = before.remove(&identity).filter(|probe| {
                     probe.address == backend.spec.check_address && probe.check == pool.spec.check
@@ -97,7 +102,7 @@ struct Checking {
     source: Source,
     address: SocketAddr,
     check: Check,
-    facts: Arc<crate::state::BackendFacts>,
+    facts: Arc<BackendFacts>,
     at_once: Arc<Semaphore>,
 }
 
@@ -206,4 +211,37 @@ fn in_words(error: &io::Error) -> String {
 /// Within a tenth around `interval`, so that checks started together drift apart.
 fn jittered(interval: Duration, random: f64) -> Duration {
     interval.mul_f64(0.95 + random / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::snapshot::Snapshot;
+
+    use super::*;
+    use crate::state::State;
+    use crate::state::tests::with_a_in;
+    use crate::tls::Keys;
+
+    fn follow(probes: &mut Probes, state: &State, snapshot: Snapshot) -> Vec<tokio::task::Id> {
+        probes.follow(&state.prepare(snapshot, &Keys::default()).unwrap());
+        let mut running: Vec<_> = probes.running.iter().collect();
+        running.sort_by_key(|(identity, _)| (*identity).clone());
+        running
+            .into_iter()
+            .map(|(_, p)| p._task.abort_handle().id())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn admin_states_leave_checks_alone_except_maintenance() {
+        let state = State::new(1);
+        let mut probes = Probes::new(Source::default());
+        let ready = follow(&mut probes, &state, with_a_in(AdminState::Ready));
+        let drain = follow(&mut probes, &state, with_a_in(AdminState::Drain));
+        assert_eq!(ready, drain);
+        let maintenance = follow(&mut probes, &state, with_a_in(AdminState::Maintenance));
+        assert_eq!(maintenance, ready[1..]);
+        let again = follow(&mut probes, &state, with_a_in(AdminState::Ready));
+        assert_eq!((again.len(), again[1]), (2, ready[1]));
+    }
 }

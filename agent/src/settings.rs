@@ -43,6 +43,17 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<IpAddr>,
 
+    /// Where the admin socket is; made when missing.
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every agent is told, wherever its snapshots come from.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
     /// Data threads; one per core when absent.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -50,10 +61,6 @@ pub(crate) struct Standalone {
     /// Where `GET /health/<listener>` is answered, on the agent's address.
     #[arg(long, value_name = "PORT", default_value_t = 7445)]
     pub(crate) health_port: u16,
-
-    /// Where the admin socket is; made when missing.
-    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
-    pub(crate) state_dir: Option<PathBuf>,
 
     /// Metrics and debug pages: IP:PORT or unix:PATH; admin.sock in the state directory when
     /// absent.

@@ -6,21 +6,18 @@
 //! `Arc<Listener>` of one `Active`; there is never a second load that has to
 //! agree with the first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_core::admit::Admission;
-use tidegate_core::document::{BackendName, Mistake, Name};
-use tidegate_core::health::{Health, Outcome, Transition};
+use tidegate_core::document::{AdminState, Mistake, Name};
 use tidegate_core::pick::{Balance, Picker};
 use tidegate_core::snapshot::{self, Fingerprint, Snapshot};
 
-use crate::cause::{Cause, Phase};
-use crate::limits::Clients;
+use crate::facts::{BackendFacts, Facts, ListenerFacts};
 use crate::tls::{self, Keys};
 
 /// The state of an agent.
@@ -63,9 +60,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// How many backends take traffic.
+    /// How many backends take new connections.
     pub(crate) fn up(&self) -> usize {
-        self.backends.iter().filter(|b| b.facts.is_up()).count()
+        self.backends
+            .iter()
+            .filter(|b| b.takes_connections())
+            .count()
     }
 }
 
@@ -73,6 +73,13 @@ impl Pool {
 pub(crate) struct Backend {
     pub(crate) spec: snapshot::Backend,
     pub(crate) facts: Arc<BackendFacts>,
+}
+
+impl Backend {
+    /// Whether it takes new connections: its checks and the operator both say so.
+    pub(crate) fn takes_connections(&self) -> bool {
+        self.spec.admin.takes_connections() && self.facts.is_up()
+    }
 }
 
 impl State {
@@ -122,6 +129,7 @@ impl State {
             .iter()
             .map(|spec| (spec.name.clone(), Arc::new(self.pool(spec))))
             .collect();
+        repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
         for spec in &snapshot.listeners {
             let Some(pool) = pools.get(&spec.pool) else {
@@ -153,9 +161,13 @@ impl State {
 
     /// Makes `active` what runs; answers with what ran.
     pub(crate) fn swap(&self, active: Active) -> Arc<Active> {
+        let running = self.active.load();
         for pool in active.pools.values() {
             for backend in &pool.backends {
                 backend.facts.retune(&pool.spec);
+            }
+            if let Some(before) = running.pools.get(&pool.spec.name) {
+                distrust_unchecked(before, pool);
             }
         }
         let old = self.active.swap(Arc::new(active));
@@ -225,208 +237,135 @@ impl State {
     }
 }
 
-/// What changes by itself, by identity. An entry lives as long as a snapshot
-/// or a connection holds it, and is found again while it lives: a backend that
-/// is removed and added back has the in-flight connections it really has.
-#[derive(Default)]
-pub(crate) struct Facts {
-    listeners: Mutex<HashMap<Name, Weak<ListenerFacts>>>,
-    backends: Mutex<HashMap<(Name, BackendName), Weak<BackendFacts>>>,
-}
-
-impl Facts {
-    /// All listeners that anything still holds, sorted by name.
-    pub(crate) fn listeners(&self) -> Vec<Arc<ListenerFacts>> {
-        let mut all: Vec<_> = lock(&self.listeners)
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
-
-    /// All backends that anything still holds, sorted by identity.
-    pub(crate) fn backends(&self) -> Vec<Arc<BackendFacts>> {
-        let mut all: Vec<_> = lock(&self.backends)
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        all.sort_by(|a, b| (&a.pool, &a.name).cmp(&(&b.pool, &b.name)));
-        all
-    }
-
-    fn listener(&self, name: &Name) -> Arc<ListenerFacts> {
-        let mut listeners = lock(&self.listeners);
-        if let Some(facts) = listeners.get(name).and_then(Weak::upgrade) {
-            return facts;
-        }
-        let facts = Arc::new(ListenerFacts::new(name.clone()));
-        listeners.insert(name.clone(), Arc::downgrade(&facts));
-        facts
-    }
-
-    fn backend(
-        &self,
-        pool: &Name,
-        spec: &snapshot::Backend,
-        check: &snapshot::Check,
-    ) -> Arc<BackendFacts> {
-        let mut backends = lock(&self.backends);
-        let identity = (pool.clone(), spec.name.clone());
-        if let Some(facts) = backends.get(&identity).and_then(Weak::upgrade) {
-            return facts;
-        }
-        let facts = Arc::new(BackendFacts::new(pool.clone(), spec, check));
-        backends.insert(identity, Arc::downgrade(&facts));
-        facts
-    }
-
-    fn forget_unused(&self) {
-        lock(&self.listeners).retain(|_, facts| facts.strong_count() > 0);
-        lock(&self.backends).retain(|_, facts| facts.strong_count() > 0);
-    }
-}
-
-/// What happened on a listener.
-#[derive(Debug)]
-pub(crate) struct ListenerFacts {
-    pub(crate) name: Name,
-    pub(crate) accepted: AtomicU64,
-    pub(crate) live: AtomicU64,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
-    pub(crate) handshakes: AtomicU64,
-    pub(crate) handshakes_failed: AtomicU64,
-    pub(crate) requests: AtomicU64,
-    /// Requests answered by us, for want of an answer from the app.
-    pub(crate) requests_failed: AtomicU64,
-    pub(crate) clients: Arc<Clients>,
-    closed: Vec<AtomicU64>,
-}
-
-impl ListenerFacts {
-    fn new(name: Name) -> Self {
-        let combinations = Phase::ALL.len() * Cause::ALL.len();
-        Self {
-            name,
-            accepted: AtomicU64::default(),
-            live: AtomicU64::default(),
-            bytes_in: AtomicU64::default(),
-            bytes_out: AtomicU64::default(),
-            handshakes: AtomicU64::default(),
-            handshakes_failed: AtomicU64::default(),
-            requests: AtomicU64::default(),
-            requests_failed: AtomicU64::default(),
-            clients: Arc::default(),
-            closed: std::iter::repeat_with(AtomicU64::default)
-                .take(combinations)
-                .collect(),
-        }
-    }
-
-    /// Counts an end.
-    pub(crate) fn count_closed(&self, phase: Phase, cause: Cause) {
-        if let Some(counter) = self.closed.get(Self::place(phase, cause)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Every (phase, cause) that has happened, with its count.
-    pub(crate) fn closed(&self) -> impl Iterator<Item = (Phase, Cause, u64)> {
-        let all = Phase::ALL
-            .iter()
-            .flat_map(|p| Cause::ALL.iter().map(|c| (*p, *c)));
-        all.filter_map(|(phase, cause)| {
-            let count = self
-                .closed
-                .get(Self::place(phase, cause))?
-                .load(Ordering::Relaxed);
-            (count > 0).then_some((phase, cause, count))
-        })
-    }
-
-    fn place(phase: Phase, cause: Cause) -> usize {
-        phase as usize * Cause::ALL.len() + cause as usize
-    }
-}
-
-/// What is known of a backend, as this agent sees it.
-pub(crate) struct BackendFacts {
-    pub(crate) pool: Name,
-    pub(crate) name: BackendName,
-    pub(crate) in_flight: AtomicU32,
-    pub(crate) connects: AtomicU64,
-    pub(crate) connects_failed: AtomicU64,
-    pub(crate) checks_passed: AtomicU64,
-    pub(crate) checks_failed: AtomicU64,
-    /// Mirrors `health`, for the data threads.
-    up: AtomicBool,
-    health: Mutex<Health>,
-    last_check: Mutex<Option<LastCheck>>,
-}
-
-/// The last check of a backend, in words.
-#[derive(Clone)]
-pub(crate) struct LastCheck {
-    pub(crate) passed: bool,
-    pub(crate) words: String,
-    pub(crate) at: Instant,
-}
-
-impl BackendFacts {
-    fn new(pool: Name, spec: &snapshot::Backend, check: &snapshot::Check) -> Self {
-        let health = Health::new(check.thresholds, spec.start);
-        Self {
-            pool,
-            name: spec.name.clone(),
-            in_flight: AtomicU32::default(),
-            connects: AtomicU64::default(),
-            connects_failed: AtomicU64::default(),
-            checks_passed: AtomicU64::default(),
-            checks_failed: AtomicU64::default(),
-            up: AtomicBool::new(health.is_up()),
-            health: Mutex::new(health),
-            last_check: Mutex::default(),
-        }
-    }
-
-    /// Whether it takes traffic.
-    pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Takes in the result of a check; answers with a change of state.
-    pub(crate) fn observe(&self, result: Result<String, String>) -> Option<Transition> {
-        let (outcome, counter) = match result {
-            Ok(_) => (Outcome::Pass, &self.checks_passed),
-            Err(_) => (Outcome::Fail, &self.checks_failed),
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        let passed = result.is_ok();
-        let words = result.unwrap_or_else(std::convert::identity);
-        *lock(&self.last_check) = Some(LastCheck {
-            passed,
-            words,
-            at: Instant::now(),
+/// A backend back from maintenance was not checked meanwhile: it takes traffic
+/// when `rise` checks have passed, like one that is new.
+fn distrust_unchecked(before: &Pool, now: &Pool) {
+    for backend in &now.backends {
+        let maintained = before.backends.iter().any(|b| {
+            Arc::ptr_eq(&b.facts, &backend.facts) && b.spec.admin == AdminState::Maintenance
         });
-        let mut health = lock(&self.health);
-        let transition = health.observe(outcome);
-        self.up.store(health.is_up(), Ordering::Relaxed);
-        transition
-    }
-
-    /// The last check, if there was one.
-    pub(crate) fn last_check(&self) -> Option<LastCheck> {
-        lock(&self.last_check).clone()
-    }
-
-    fn retune(&self, pool: &snapshot::Pool) {
-        lock(&self.health).retune(pool.check.thresholds);
+        if maintained && backend.spec.admin != AdminState::Maintenance {
+            backend.facts.distrust(&now.spec);
+        }
     }
 }
 
-/// A panic elsewhere while a lock was held must not stop everybody else: what
-/// our locks guard is whole after each single operation.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a plan never has twice. A snapshot from elsewhere might, and the maps
+/// here would silently keep one of the two.
+fn repeated(snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
+    let (mut binds, mut names, mut pools) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for listener in &snapshot.listeners {
+        if !binds.insert(listener.bind) {
+            let why = format!("{} is bound by another listener as well", listener.bind);
+            mistakes.push(Mistake::new(
+                format!("/listeners/{}/bind", listener.name),
+                why,
+            ));
+        }
+        if !names.insert(&listener.name) {
+            let at = format!("/listeners/{}/name", listener.name);
+            mistakes.push(Mistake::new(at, "another listener has this name"));
+        }
+    }
+    for pool in &snapshot.pools {
+        if !pools.insert(&pool.name) {
+            let at = format!("/pools/{}/name", pool.name);
+            mistakes.push(Mistake::new(at, "another pool has this name"));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use tidegate_core::document::{Document, Role};
+    use tidegate_core::plan::{Agent, Facts, plan};
+
+    use super::*;
+
+    /// One balancer's listener `edge` with a pool `back` of two backends, `a` and `b`.
+    pub(crate) fn two_backends() -> Snapshot {
+        let document = Document::parse(
+            r#"
+            listeners: [ { name: edge, role: balancer, bind: "127.0.0.1:1", pool: back } ]
+            pools:
+              - name: back
+                backends: [ { name: a, address: "127.0.0.1:2" }, { name: b, address: "127.0.0.1:3" } ]
+            "#,
+        );
+        let agent = Agent {
+            id: "standalone".parse().unwrap(),
+            roles: [Role::Balancer].into(),
+            labels: BTreeMap::new(),
+            address: "127.0.0.1".parse().unwrap(),
+            health_port: 4,
+        };
+        let facts = Facts {
+            agents: vec![agent.clone()],
+            standalone: true,
+            ..Facts::default()
+        };
+        plan(&document.unwrap(), &facts, &agent).unwrap()
+    }
+
+    /// The same with another admin state of `a`.
+    pub(crate) fn with_a_in(admin: AdminState) -> Snapshot {
+        let mut snapshot = two_backends();
+        snapshot.pools[0].backends[0].admin = admin;
+        snapshot
+    }
+
+    fn run(state: &State, snapshot: Snapshot) -> Arc<Pool> {
+        state.swap(state.prepare(snapshot, &Keys::default()).unwrap());
+        Arc::clone(state.active().pools.values().next().unwrap())
+    }
+
+    #[test]
+    fn a_backend_in_drain_or_maintenance_takes_nothing_new() {
+        let state = State::new(1);
+        assert_eq!(run(&state, two_backends()).up(), 2);
+        for admin in [AdminState::Drain, AdminState::Maintenance] {
+            let pool = run(&state, with_a_in(admin));
+            assert_eq!(pool.up(), 1);
+            assert!(!pool.backends[0].takes_connections());
+            assert!(pool.backends[1].takes_connections());
+        }
+    }
+
+    #[test]
+    fn back_from_drain_it_takes_traffic_and_back_from_maintenance_after_rise() {
+        let state = State::new(1);
+        run(&state, with_a_in(AdminState::Drain));
+        assert_eq!(run(&state, two_backends()).up(), 2);
+
+        run(&state, with_a_in(AdminState::Maintenance));
+        let pool = run(&state, two_backends());
+        assert_eq!(pool.up(), 1);
+        let facts = &pool.backends[0].facts;
+        assert_eq!(facts.observe(Ok("accepted".into())), None);
+        assert!(facts.observe(Ok("accepted".into())).is_some(), "rise is 2");
+        assert_eq!(pool.up(), 2);
+    }
+
+    #[test]
+    fn what_is_there_twice_is_refused_with_every_place() {
+        let mut snapshot = two_backends();
+        let mut other = snapshot.listeners[0].clone();
+        snapshot.listeners.push(other.clone());
+        other.name = "else".parse().unwrap();
+        snapshot.listeners.push(other);
+        let state = State::new(1);
+        let mistakes = state.prepare(snapshot, &Keys::default()).err().unwrap();
+        let places: Vec<_> = mistakes.iter().map(|m| m.pointer.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "/listeners/edge/bind",
+                "/listeners/edge/name",
+                "/listeners/else/bind"
+            ]
+        );
+        assert!(state.active().listeners.is_empty());
+    }
 }

@@ -50,8 +50,14 @@ impl Applier {
             return Ok(None);
         }
         let workers = self.workers.iter().len();
-        let active = self.state.prepare(snapshot, keys)?;
-        let prepared = self.listeners.prepare(&active, workers)?;
+        let prepared = self.listeners.prepare(&snapshot.listeners, workers);
+        let (active, prepared) = match (self.state.prepare(snapshot, keys), prepared) {
+            (Ok(active), Ok(prepared)) => (active, prepared),
+            (active, prepared) => {
+                let mistakes = active.err().into_iter().chain(prepared.err());
+                return Err(mistakes.flatten().collect());
+            }
+        };
 
         let old = self.state.swap(active);
         let active = self.state.active_owned();

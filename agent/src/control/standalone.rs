@@ -36,7 +36,7 @@ impl Source {
             roles: settings.roles(),
             labels: settings.labels(),
             address,
-            health_port: settings.health_port,
+            health_port: settings.common.health_port,
         };
         Ok(Self {
             path: settings.config.clone(),

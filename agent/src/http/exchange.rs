@@ -156,12 +156,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// The kept connection, if it still serves: its backend is in the pool and
-    /// up, and the app has not closed it meanwhile.
+    /// takes connections, and the app has not closed it meanwhile.
     async fn take_kept(&self, pool: &Pool) -> Option<Kept> {
         let mut kept = lock(&self.kept).take()?;
         let backend = &kept.held.in_flight.backend;
-        let listed = pool.backends.iter().any(|b| Arc::ptr_eq(&b.facts, backend));
-        let serves = listed && backend.is_up() && kept.sender.ready().await.is_ok();
+        let mut listed = pool.backends.iter();
+        let wanted = listed.any(|b| Arc::ptr_eq(&b.facts, backend) && b.takes_connections());
+        let serves = wanted && kept.sender.ready().await.is_ok();
         serves.then_some(kept)
     }
 
