@@ -1,2 +1,11 @@
-//! stub
+//! `tidegate`: the control plane, and the command line that talks to it.
+
+mod ca;
+mod clock;
+mod fleet;
+mod model;
+mod publish;
+mod seal;
+mod store;
+
 fn main() {}

@@ -1,0 +1,296 @@
+//! Join tokens, and the agents they make. A token is counted and an agent made
+//! in the transaction that plans for it: an agent that exists has something to
+//! run, even if that is nothing.
+
+use sqlx::types::ipnet::IpNet;
+use tidegate_core::document::{Labels, Role};
+use tidegate_core::join_token::JoinToken;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError, WriteError, Writing, broken, facts};
+use crate::model::{AgentId, Author, Joining, StoredJoinToken};
+
+/// Why a token gives no identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum JoinRefusal {
+    /// No such token, or another secret: which of them is nobody's business.
+    #[error("this join token is not known here: make one with `tidegate token create`")]
+    Unknown,
+    /// It is over.
+    #[error(
+        "this join token ended at {0}: make another one with `tidegate token create` (--expires)"
+    )]
+    Expired(OffsetDateTime),
+    /// It is used up.
+    #[error(
+        "this join token was used {0} times, as often as it may be: make another one with \
+         `tidegate token create` (--uses)"
+    )]
+    Used(i32),
+    /// It does not give what is asked for.
+    #[error(
+        "this join token does not make a {0}: leave out --role, or make one with `tidegate token \
+         create --role {0}`"
+    )]
+    Role(Role),
+    /// The agent it made was revoked.
+    #[error(
+        "the agent that this join token made was revoked: make another one with `tidegate token \
+         create`"
+    )]
+    Revoked,
+}
+
+/// An agent's identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Enrolled {
+    pub(crate) agent: AgentId,
+    pub(crate) roles: std::collections::BTreeSet<Role>,
+    /// Whether it was there before: the same token and key again.
+    pub(crate) again: bool,
+}
+
+impl Store {
+    /// Keeps a new token.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn add_join_token(
+        &self,
+        author: &Author,
+        token: &JoinToken,
+        roles: &[Role],
+        labels: &Labels,
+        uses: i32,
+        expires_at: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let roles: Vec<String> = roles.iter().map(Role::to_string).collect();
+        let hash = token.secret_hash();
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "insert into join_tokens (id, secret_hash, roles, labels, uses, expires_at, created_by)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            token.id,
+            hash.as_bytes().as_slice(),
+            &roles,
+            serde_json::to_value(labels).map_err(|why| broken("labels", why))?,
+            uses,
+            expires_at,
+            author.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        audit(
+            &mut transaction,
+            author,
+            "create",
+            &format!("join-tokens/{}", token.id),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// All tokens, youngest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn join_tokens(&self) -> Result<Vec<StoredJoinToken>, StoreError> {
+        let rows = sqlx::query!(
+            "select id, roles, labels, uses, used, expires_at, created_by, created_at
+             from join_tokens order by created_at desc, id"
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(StoredJoinToken {
+                    id: row.id,
+                    roles: facts::roles(&row.roles)?,
+                    labels: facts::labels(&row.labels)?,
+                    uses: row.uses,
+                    used: row.used,
+                    expires_at: row.expires_at,
+                    created_by: row.created_by,
+                    created_at: row.created_at,
+                })
+            })
+            .collect()
+    }
+
+    /// Removes a token; agents that it made stay. Whether there was one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn remove_join_token(
+        &self,
+        author: &Author,
+        id: &str,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let removed = sqlx::query!("delete from join_tokens where id = $1", id)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected()
+            > 0;
+        if removed {
+            audit(
+                &mut transaction,
+                author,
+                "remove",
+                &format!("join-tokens/{id}"),
+            )
+            .await?;
+            transaction.commit().await?;
+        }
+        Ok(removed)
+    }
+
+    /// Redeems a token: a new agent, or the one that the same token and key made
+    /// before.
+    ///
+    /// # Errors
+    /// When the fleet cannot run with it; nothing is used up then.
+    pub(crate) async fn enroll(
+        &self,
+        token: &JoinToken,
+        joining: &Joining,
+        now: OffsetDateTime,
+    ) -> Result<Result<Enrolled, JoinRefusal>, WriteError> {
+        let author = Author(format!("join token {}", token.id));
+        let mut writing = self.write(&author).await?;
+        let enrolled = match writing.redeem(token, joining, now).await? {
+            Ok(enrolled) => enrolled,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        writing.commit().await?;
+        Ok(Ok(enrolled))
+    }
+}
+
+impl Writing {
+    async fn redeem(
+        &mut self,
+        token: &JoinToken,
+        joining: &Joining,
+        now: OffsetDateTime,
+    ) -> Result<Result<Enrolled, JoinRefusal>, StoreError> {
+        let row = sqlx::query!(
+            "select secret_hash, roles, labels, uses, used, expires_at from join_tokens
+             where id = $1 for update",
+            token.id
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        let Some(row) = row else {
+            return Ok(Err(JoinRefusal::Unknown));
+        };
+        let hash = token.secret_hash();
+        if !bool::from(subtle::ConstantTimeEq::ct_eq(
+            hash.as_bytes().as_slice(),
+            row.secret_hash.as_slice(),
+        )) {
+            return Ok(Err(JoinRefusal::Unknown));
+        }
+        let roles = facts::roles(&row.roles)?;
+        if let Some(missing) = joining.roles.difference(&roles).next() {
+            return Ok(Err(JoinRefusal::Role(*missing)));
+        }
+        // Before the bounds: a lost answer may be asked for again until the token
+        // is removed.
+        if let Some(known) = self.known(token, joining, &roles).await? {
+            return Ok(known);
+        }
+        if row.expires_at <= now {
+            return Ok(Err(JoinRefusal::Expired(row.expires_at)));
+        }
+        if row.used >= row.uses {
+            return Ok(Err(JoinRefusal::Used(row.uses)));
+        }
+        let agent = AgentId(Uuid::now_v7());
+        self.add_agent(agent, token, joining, &row.roles, &row.labels)
+            .await?;
+        Ok(Ok(Enrolled {
+            agent,
+            roles,
+            again: false,
+        }))
+    }
+
+    async fn known(
+        &mut self,
+        token: &JoinToken,
+        joining: &Joining,
+        roles: &std::collections::BTreeSet<Role>,
+    ) -> Result<Option<Result<Enrolled, JoinRefusal>>, StoreError> {
+        let row = sqlx::query!(
+            "select id, revoked_at from agents where join_token = $1 and join_key = $2",
+            token.id,
+            joining.key.as_bytes().as_slice()
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        Ok(row.map(|row| {
+            if row.revoked_at.is_some() {
+                return Err(JoinRefusal::Revoked);
+            }
+            Ok(Enrolled {
+                agent: AgentId(row.id),
+                roles: roles.clone(),
+                again: true,
+            })
+        }))
+    }
+
+    async fn add_agent(
+        &mut self,
+        agent: AgentId,
+        token: &JoinToken,
+        joining: &Joining,
+        roles: &[String],
+        labels: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update join_tokens set used = used + 1 where id = $1",
+            token.id
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        sqlx::query!(
+            "insert into agents
+             (id, join_token, join_key, roles, labels, address, health_port, version, seen_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, now())",
+            agent.0,
+            token.id,
+            joining.key.as_bytes().as_slice(),
+            roles,
+            labels,
+            IpNet::from(joining.address),
+            i32::from(joining.health_port),
+            joining.version
+        )
+        .execute(&mut *self.transaction)
+        .await?;
+        self.note("join", &format!("agents/{agent}"));
+        Ok(())
+    }
+}
+
+/// An audit row of what changes nothing that agents run.
+pub(super) async fn audit(
+    connection: &mut sqlx::PgConnection,
+    author: &Author,
+    action: &str,
+    subject: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into audit (author, action, subject) values ($1, $2, $3)",
+        author.0,
+        action,
+        subject
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
