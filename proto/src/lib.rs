@@ -30,6 +30,12 @@ pub const MAX_SNAPSHOT_BYTES: usize = 128 << 20;
 /// they dial, so that only the authority decides who is the control plane.
 pub const SERVER_NAME: &str = "control-plane.tidegate.internal";
 
+/// What a peer may name in `features`: only what it really does.
+pub mod feature {
+    /// The agent carries out `Command.cut_clients`.
+    pub const CUT_CLIENTS: &str = "cut_clients";
+}
+
 /// The metadata key by which an error says what kind it is, for programs;
 /// the values are in [`reason`].
 pub const REASON: &str = "tidegate-reason";
