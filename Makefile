@@ -32,12 +32,12 @@ build: ## Build every program
 
 .PHONY: release
 release: ## Build optimised programs and say where they are
-	cargo build --release --workspace --bins --exclude tidegate-tests
+	cargo build --release --workspace --bins --exclude tidegate-tests --exclude tidegate-local
 	@find $(TARGET)/release -maxdepth 1 -type f -executable
 
 # The cheap checks first; the tests last, so that their summary ends the output.
 .PHONY: check
-check: check-fmt check-js check-deny check-clippy check-doc check-doctest check-tests ## The gate, without setting up: formats, lints, docs, dependencies, tests
+check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-tests ## The gate, without setting up: formats, lints, docs, dependencies, tests
 
 .PHONY: check-fmt
 check-fmt:
@@ -52,6 +52,11 @@ check-js:
 check-deny:
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
+# What Postgres says about each query, as committed, against a migrated one.
+.PHONY: check-sqlx
+check-sqlx:
+	@scripts/sqlx --check
+
 .PHONY: check-clippy
 check-clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -64,10 +69,25 @@ check-doc:
 check-doctest:
 	cargo test --workspace --doc --quiet
 
-# End-to-end tests run the programs themselves, as they were built.
+# The description that is read in a browser or generated from is the program's own.
+.PHONY: check-openapi
+check-openapi: build
+	@$(TARGET)/debug/tidegate openapi | diff docs/openapi.json - || \
+		{ echo 'Run make openapi and commit docs/openapi.json' >&2; exit 1; }
+
+# End-to-end tests run the programs themselves, as they were built. One Postgres
+# serves them all; a test that is run by hand starts its own.
 .PHONY: check-tests
 check-tests: build
-	cargo nextest run --workspace
+	$(TARGET)/debug/tidegate-postgres run -- cargo nextest run --workspace
+
+.PHONY: openapi
+openapi: build ## Write docs/openapi.json as the control plane tells it
+	$(TARGET)/debug/tidegate openapi > docs/openapi.json
+
+.PHONY: sqlx
+sqlx: ## Ask Postgres again about each query, after a change of one or of a migration
+	@scripts/sqlx
 
 .PHONY: fmt
 fmt: ## Format Rust and JavaScript
