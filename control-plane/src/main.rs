@@ -3,6 +3,9 @@
 mod ca;
 mod clock;
 mod fleet;
+mod incoming;
+mod ingest;
+mod link;
 mod model;
 mod publish;
 mod seal;

@@ -11,6 +11,7 @@ mod facts;
 mod history;
 mod joining;
 mod secrets;
+mod stats;
 mod upkeep;
 mod write;
 

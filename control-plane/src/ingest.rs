@@ -1,0 +1,313 @@
+//! What agents report, on its way to the database: read and bounded here, queued
+//! for a moment, and written in batches. A report is acknowledged when it is
+//! written; what the queue cannot hold is dropped and counted, and comes again
+//! from the agent, which keeps a few.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate_core::addr::ClientKey;
+use tidegate_proto::convert::{self, BadMessage};
+use tidegate_proto::v1::{self, Measure};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::model::AgentId;
+use crate::store::Store;
+
+/// Reports that wait to be written.
+const QUEUE: usize = 1024;
+/// Reports written in one transaction.
+const BATCH: usize = 256;
+/// How long the first report of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(100);
+/// Rows of a report, of each kind: more than an agent of any sensible size has.
+const ROWS: usize = 20_000;
+/// Characters of any text in a report.
+const TEXT: usize = 256;
+
+/// Where an acknowledgement goes.
+type Acks = mpsc::Sender<Result<v1::ReportAck, Status>>;
+
+/// A report, read.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) agent: AgentId,
+    pub(crate) boot: Uuid,
+    pub(crate) sequence: u64,
+    pub(crate) backends: Vec<v1::BackendStats>,
+    pub(crate) listeners: Vec<v1::ListenerStats>,
+    pub(crate) clients: Vec<ClientCount>,
+    pub(crate) totals: Vec<Total>,
+    pub(crate) live: Vec<(String, ClientKey, u64)>,
+}
+
+/// One client's amount in an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientCount {
+    pub(crate) listener: String,
+    pub(crate) measure: &'static str,
+    pub(crate) client: ClientKey,
+    pub(crate) count: u64,
+    pub(crate) error: u64,
+}
+
+/// All clients' amount in an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) listener: String,
+    pub(crate) measure: &'static str,
+    pub(crate) total: u64,
+    pub(crate) bound: u64,
+}
+
+impl Report {
+    /// Reads a report of an agent.
+    ///
+    /// # Errors
+    /// What an agent of this version does not send.
+    pub(crate) fn read(agent: AgentId, wire: v1::StatsReport) -> Result<Self, BadMessage> {
+        let lengths = [
+            wire.backends.len(),
+            wire.listeners.len(),
+            wire.clients.len(),
+            wire.totals.len(),
+            wire.live_clients.len(),
+        ];
+        if lengths.into_iter().any(|rows| rows > ROWS) {
+            return Err(BadMessage::Malformed("the number of rows"));
+        }
+        let mut backends = wire.backends;
+        for backend in &mut backends {
+            bound(&mut backend.pool);
+            bound(&mut backend.backend);
+            bound(&mut backend.address);
+            bound(&mut backend.admin);
+            if let Some(check) = &mut backend.last_check {
+                bound(&mut check.words);
+            }
+            backend.connect_rate = finite(backend.connect_rate);
+        }
+        let mut listeners = wire.listeners;
+        for listener in &mut listeners {
+            bound(&mut listener.listener);
+            bound(&mut listener.role);
+            listener.accept_rate = finite(listener.accept_rate);
+            listener.byte_rate = finite(listener.byte_rate);
+            listener.handshake_rate = finite(listener.handshake_rate);
+        }
+        Ok(Self {
+            agent,
+            boot: convert::uuid(&wire.boot_id, "boot_id")?,
+            sequence: wire.sequence,
+            backends,
+            listeners,
+            clients: wire
+                .clients
+                .into_iter()
+                .map(client)
+                .collect::<Result<_, _>>()?,
+            totals: wire
+                .totals
+                .into_iter()
+                .map(total)
+                .collect::<Result<_, _>>()?,
+            live: wire
+                .live_clients
+                .into_iter()
+                .map(|row| Ok((cut(row.listener), convert::client(&row.client)?, row.live)))
+                .collect::<Result<_, BadMessage>>()?,
+        })
+    }
+}
+
+fn client(row: v1::ClientStats) -> Result<ClientCount, BadMessage> {
+    Ok(ClientCount {
+        measure: measure(row.measure())?,
+        listener: cut(row.listener),
+        client: convert::client(&row.client)?,
+        count: row.count,
+        error: row.error.min(row.count),
+    })
+}
+
+fn total(row: v1::ClientTotals) -> Result<Total, BadMessage> {
+    Ok(Total {
+        measure: measure(row.measure())?,
+        listener: cut(row.listener),
+        total: row.total,
+        bound: row.bound.min(row.total),
+    })
+}
+
+fn measure(wire: Measure) -> Result<&'static str, BadMessage> {
+    match wire {
+        Measure::Connections => Ok("connections"),
+        Measure::Bytes => Ok("bytes"),
+        Measure::HandshakeFailures => Ok("handshake_failures"),
+        Measure::Refused => Ok("refused"),
+        Measure::Unspecified => Err(BadMessage::Malformed("measure")),
+    }
+}
+
+fn bound(text: &mut String) {
+    if text.chars().count() > TEXT {
+        *text = text.chars().take(TEXT).collect();
+    }
+}
+
+fn cut(mut text: String) -> String {
+    bound(&mut text);
+    text
+}
+
+fn finite(rate: f64) -> f64 {
+    if rate.is_finite() { rate.max(0.0) } else { 0.0 }
+}
+
+/// The way in.
+#[derive(Clone)]
+pub(crate) struct Ingest {
+    queue: mpsc::Sender<(Report, Acks)>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The way out, to be run.
+pub(crate) struct Writer {
+    queue: mpsc::Receiver<(Report, Acks)>,
+    dropped: Arc<AtomicU64>,
+    store: Store,
+}
+
+impl Ingest {
+    /// A queue before the database.
+    pub(crate) fn new(store: Store) -> (Self, Writer) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::default());
+        let writer = Writer {
+            queue,
+            dropped: Arc::clone(&dropped),
+            store,
+        };
+        let ingest = Self {
+            queue: sender,
+            dropped,
+        };
+        (ingest, writer)
+    }
+
+    /// Queues a report, or drops it; never waits.
+    pub(crate) fn take(&self, report: Report, acks: Acks) {
+        if self.queue.try_send((report, acks)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Writer {
+    /// Writes until told to stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut away = false;
+        loop {
+            let batch = tokio::select! {
+                () = stop.cancelled() => return,
+                batch = self.gather() => batch,
+            };
+            let (reports, acks): (Vec<Report>, Vec<Acks>) = batch.into_iter().unzip();
+            match self.store.take_in(&reports, clock::now()).await {
+                Ok(()) => {
+                    away = false;
+                    for (report, acks) in reports.iter().zip(acks) {
+                        let sequence = report.sequence;
+                        // An agent that does not hear it repeats the report, which adds nothing.
+                        let _ = acks.try_send(Ok(v1::ReportAck { sequence }));
+                    }
+                }
+                Err(error) => {
+                    let lost = reports.len() as u64;
+                    let dropped = self.dropped.fetch_add(lost, Ordering::Relaxed) + lost;
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::warn!(%error, dropped, "reports are not written; agents repeat them");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn gather(&mut self) -> Vec<(Report, Acks)> {
+        let mut batch = Vec::new();
+        let Some(first) = self.queue.recv().await else {
+            // Nobody is left to send: wait to be stopped.
+            return std::future::pending().await;
+        };
+        batch.push(first);
+        let end = Instant::now() + GATHER;
+        while batch.len() < BATCH {
+            match timeout_at(end, self.queue.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> v1::StatsReport {
+        v1::StatsReport {
+            boot_id: Uuid::nil().to_string(),
+            sequence: 1,
+            ..v1::StatsReport::default()
+        }
+    }
+
+    #[test]
+    fn what_an_agent_says_is_bounded() {
+        let mut long = report();
+        long.backends.push(v1::BackendStats {
+            pool: "p".repeat(5000),
+            connect_rate: f64::NAN,
+            last_check: Some(v1::Check {
+                words: "w".repeat(5000),
+                ..v1::Check::default()
+            }),
+            ..v1::BackendStats::default()
+        });
+        let read = Report::read(AgentId(Uuid::nil()), long).unwrap();
+        assert_eq!(read.backends[0].pool.len(), TEXT);
+        assert_eq!(read.backends[0].last_check.as_ref().unwrap().words.len(), TEXT);
+        assert_eq!(read.backends[0].connect_rate, 0.0);
+
+        let mut many = report();
+        many.clients = vec![v1::ClientStats::default(); ROWS + 1];
+        assert!(Report::read(AgentId(Uuid::nil()), many).is_err());
+    }
+
+    #[test]
+    fn nonsense_is_no_report() {
+        let client = |measure: Measure, client: &[u8]| v1::ClientStats {
+            measure: measure.into(),
+            client: client.to_vec(),
+            ..v1::ClientStats::default()
+        };
+        for (row, right) in [
+            (client(Measure::Bytes, &[192, 0, 2, 1]), true),
+            (client(Measure::Bytes, &[0; 8]), true),
+            (client(Measure::Unspecified, &[192, 0, 2, 1]), false),
+            (client(Measure::Bytes, &[192, 0, 2]), false),
+            (client(Measure::Bytes, &[0; 16]), false),
+        ] {
+            let mut with = report();
+            with.clients.push(row);
+            assert_eq!(Report::read(AgentId(Uuid::nil()), with).is_ok(), right);
+        }
+    }
+}

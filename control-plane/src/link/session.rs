@@ -1,0 +1,587 @@
+//! One agent's session: what it should run, and what it says of that. One
+//! snapshot is under way at a time; when the agent has answered, the latest that
+//! is wanted by then goes next. Keys go before the snapshot that names them, and
+//! the snapshot waits for their acknowledgement.
+//!
+//! The database may go away while a session lives: what could not be written or
+//! read is tried again, and the agent notices nothing.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidegate_core::addr::unmapped;
+use tidegate_core::document::Mistake;
+use tidegate_core::snapshot::Fingerprint;
+use tidegate_proto::convert::{self, BadMessage, Version};
+use tidegate_proto::v1::control_message::Message as Down;
+use tidegate_proto::v1::{self, agent_message::Message as Up};
+use tidegate_proto::{PROTOCOL_VERSION, v1::snapshot_status::State};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use super::Link;
+use super::peer::{self, Peer};
+use crate::fleet::{Registration, Wanted};
+use crate::model::{Applied, Desired, Outcome};
+use crate::publish::Content;
+use crate::store::{AgentState, Presence, StoreError, WriteError};
+
+/// What goes to an agent.
+pub(super) type Outgoing = ReceiverStream<Result<v1::ControlMessage, Status>>;
+
+/// Messages to an agent that are not on the wire yet.
+const OUTGOING: usize = 8;
+/// For the first message of a session.
+const HELLO: Duration = Duration::from_secs(10);
+/// For an answer to keys or a snapshot: binding sockets and reading certificates
+/// takes moments, so an agent that takes longer is stuck.
+const ANSWER: Duration = Duration::from_secs(120);
+/// Before what the database refused is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Over how long agents spread when this control plane stops.
+const RECONNECT_WITHIN_MS: u32 = 2000;
+/// Reasons of a failure that are kept.
+const MISTAKES: usize = 100;
+/// Until listeners issue tickets, agents are banned or certificates are issued,
+/// the other lanes hold this one, empty state.
+const EMPTY_LANE: u64 = 1;
+
+/// Lets sessions begin at a bounded rate: a fleet that lost its control plane
+/// comes back all at once.
+pub(crate) struct Admission(Mutex<Instant>);
+
+impl Admission {
+    /// From one Hello to the next, on average.
+    const PERIOD: Duration = Duration::from_millis(2);
+    /// Hellos that need not wait after a quiet time.
+    const BURST: u32 = 100;
+
+    /// Nobody has come yet.
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    async fn admit(&self) {
+        let at = {
+            let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = turn(*next, Instant::now());
+            *next = at + Self::PERIOD;
+            at
+        };
+        sleep_until(at).await;
+    }
+}
+
+/// When the next one may begin (a virtual scheduling algorithm, ITU-T I.371).
+fn turn(next: Instant, now: Instant) -> Instant {
+    let earliest = now.checked_sub(Admission::PERIOD * Admission::BURST);
+    next.max(earliest.unwrap_or(now))
+}
+
+/// Answers a session with its stream.
+pub(super) async fn begin(
+    link: Arc<Link>,
+    peer: Peer,
+    mut incoming: Streaming<v1::AgentMessage>,
+) -> Result<Outgoing, Status> {
+    link.hellos.admit().await;
+    let first = timeout(HELLO, incoming.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no Hello"))??;
+    let Some(Up::Hello(hello)) = first.and_then(|m| m.message) else {
+        return Err(Status::invalid_argument("a session begins with Hello"));
+    };
+    let id = Uuid::now_v7();
+    let hello = Hello::read(hello).map_err(|why| Status::invalid_argument(why.to_string()))?;
+
+    let place = link.fleet.register(peer.agent);
+    let (sender, outgoing) = mpsc::channel(OUTGOING);
+    let session = Session {
+        id,
+        peer,
+        place,
+        outgoing: sender,
+        held: hello.secrets.iter().copied().collect(),
+        runs: hello.snapshot.map(|version| version.hash),
+        refused: None,
+        greeted: false,
+        waiting: Waiting::ForNothing,
+        unsaid: None,
+        retry: false,
+        link,
+    };
+    session.connect(&hello).await?;
+    tokio::spawn(session.run(incoming, hello));
+    Ok(ReceiverStream::new(outgoing))
+}
+
+/// A Hello, read.
+struct Hello {
+    boot: Uuid,
+    version: String,
+    address: IpAddr,
+    health_port: u16,
+    snapshot: Option<Version>,
+    secrets: Vec<Fingerprint>,
+    lanes: [u64; 3],
+}
+
+impl Hello {
+    fn read(wire: v1::Hello) -> Result<Self, BadMessage> {
+        let malformed = BadMessage::Malformed;
+        if wire.protocol_version != PROTOCOL_VERSION {
+            return Err(malformed("protocol_version"));
+        }
+        let address: IpAddr = wire.address.parse().map_err(|_| malformed("address"))?;
+        Ok(Self {
+            boot: convert::uuid(&wire.boot_id, "boot_id")?,
+            version: wire.version.chars().take(64).collect(),
+            address: unmapped(SocketAddr::new(address, 0)).ip(),
+            health_port: u16::try_from(wire.health_port).map_err(|_| malformed("health_port"))?,
+            snapshot: wire.snapshot.map(Version::try_from).transpose()?,
+            secrets: wire
+                .secrets
+                .iter()
+                .map(|f| convert::fingerprint(f))
+                .collect::<Result<_, _>>()?,
+            lanes: [wire.ticket_keys, wire.bans, wire.challenges],
+        })
+    }
+}
+
+/// What the agent owes an answer to.
+enum Waiting {
+    ForNothing,
+    ForKeys {
+        number: u64,
+        version: Version,
+        content: Arc<Content>,
+        until: Instant,
+    },
+    ForSnapshot {
+        hash: Fingerprint,
+        until: Instant,
+    },
+}
+
+struct Session {
+    id: Uuid,
+    peer: Peer,
+    place: Registration,
+    outgoing: mpsc::Sender<Result<v1::ControlMessage, Status>>,
+    /// Chains whose keys the agent has.
+    held: HashSet<Fingerprint>,
+    /// What it runs.
+    runs: Option<Fingerprint>,
+    /// What it could not run: not sent again.
+    refused: Option<Fingerprint>,
+    /// Whether it was told what it should run at all.
+    greeted: bool,
+    waiting: Waiting,
+    /// What it said and the database has not heard.
+    unsaid: Option<Applied>,
+    /// Whether the database failed us: what is wanted is looked at again.
+    retry: bool,
+    link: Arc<Link>,
+}
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the agent left")]
+    Left,
+    #[error("a newer session of the agent took its place")]
+    Replaced,
+    #[error("the agent was revoked")]
+    Revoked,
+    #[error("the agent broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error(transparent)]
+    Message(#[from] BadMessage),
+    #[error("the agent did not answer within {}s", ANSWER.as_secs())]
+    Silent,
+    #[error("the stream broke: {0}")]
+    Stream(Status),
+}
+
+impl Session {
+    /// Enters the agent as connected. After it has its place: a change from here on
+    /// reaches it.
+    async fn connect(&self, hello: &Hello) -> Result<(), Status> {
+        let agent = self.peer.agent;
+        let away = |error: StoreError| peer::away(&error);
+        let store = &self.link.store;
+        if store.agent_state(agent).await.map_err(away)? == AgentState::Revoked {
+            return Err(peer::revoked());
+        }
+        let presence = Presence {
+            session: self.id,
+            replica: self.link.replica,
+            boot: hello.boot,
+            address: hello.address,
+            health_port: hello.health_port,
+            version: hello.version.clone(),
+            certificate_not_after: self.peer.certificate_not_after,
+        };
+        match store.agent_connects(agent, &presence).await {
+            Ok(()) => {}
+            Err(WriteError::Store(error)) => return Err(away(error)),
+            Err(WriteError::Mistakes(mistakes)) => {
+                let said: Vec<String> = mistakes.iter().take(10).map(Mistake::to_string).collect();
+                return Err(Status::failed_precondition(format!(
+                    "the fleet cannot run with this agent at {}: {}",
+                    hello.address,
+                    said.join("; ")
+                )));
+            }
+        }
+        self.link.publisher.greet(agent).await.map_err(away)
+    }
+
+    async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, hello: Hello) {
+        let agent = self.peer.agent;
+        tracing::info!(%agent, address = %hello.address, version = hello.version, "connected");
+        let end = self.serve(&mut incoming, &hello).await;
+        match &end {
+            Err(End::Left | End::Replaced) => tracing::info!(%agent, "disconnected"),
+            Err(why) => tracing::warn!(%agent, %why, "disconnected"),
+            Ok(never) => match *never {},
+        }
+        if let Err(End::Protocol(_) | End::Message(_)) = &end {
+            let told = Status::invalid_argument(end.err().map_or_else(String::new, |e| e.to_string()));
+            // If it does not listen any more, it need not know.
+            let _ = self.outgoing.try_send(Err(told));
+        }
+        let left = self.link.store.agent_leaves(agent, self.id).await;
+        if let Err(error) = left {
+            // The replica's own silence ends the session for the others.
+            tracing::debug!(%agent, %error, "the end of a session was not written");
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        incoming: &mut Streaming<v1::AgentMessage>,
+        hello: &Hello,
+    ) -> Result<std::convert::Infallible, End> {
+        self.welcome(hello).await?;
+        self.next().await?;
+        loop {
+            let due = self.due();
+            tokio::select! {
+                changed = self.place.wanted.changed() => {
+                    changed.map_err(|_| End::Replaced)?;
+                    self.next().await?;
+                }
+                message = incoming.message() => match message {
+                    Ok(Some(v1::AgentMessage { message: Some(message) })) => {
+                        self.heard(message).await?;
+                    }
+                    // A message of a later version.
+                    Ok(Some(v1::AgentMessage { message: None })) => {}
+                    Ok(None) => return Err(End::Left),
+                    Err(status) => return Err(End::Stream(status)),
+                },
+                () = self.outgoing.closed() => return Err(End::Left),
+                () = sleep_until(due) => self.overdue().await?,
+            }
+        }
+    }
+
+    /// When something has to be looked at, whatever happens.
+    fn due(&self) -> Instant {
+        let far = Instant::now() + ANSWER;
+        let answer = match &self.waiting {
+            Waiting::ForNothing => far,
+            Waiting::ForKeys { until, .. } | Waiting::ForSnapshot { until, .. } => *until,
+        };
+        if self.retry || self.unsaid.is_some() {
+            answer.min(Instant::now() + AGAIN)
+        } else {
+            answer
+        }
+    }
+
+    async fn overdue(&mut self) -> Result<(), End> {
+        match &self.waiting {
+            Waiting::ForKeys { until, .. } | Waiting::ForSnapshot { until, .. }
+                if *until <= Instant::now() =>
+            {
+                return Err(End::Silent);
+            }
+            _ => {}
+        }
+        if let Some(applied) = self.unsaid.take() {
+            self.say(applied).await;
+        }
+        if std::mem::take(&mut self.retry) {
+            self.next().await?;
+        }
+        Ok(())
+    }
+
+    async fn welcome(&mut self, hello: &Hello) -> Result<(), End> {
+        let interval = self.link.report_interval.as_millis();
+        self.send(Down::Welcome(v1::Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            features: Vec::new(),
+            report_interval_ms: u32::try_from(interval).unwrap_or(u32::MAX),
+            certificate_not_after: u64::try_from(
+                self.peer.certificate_not_after.unix_timestamp(),
+            )
+            .unwrap_or(0),
+        }))
+        .await?;
+        let [tickets, bans, challenges] = hello.lanes.map(|held| held != EMPTY_LANE);
+        let number = EMPTY_LANE;
+        if tickets {
+            let listeners = Vec::new();
+            self.send(Down::TicketKeys(v1::TicketKeys { number, listeners }))
+                .await?;
+        }
+        if bans {
+            let bans = Vec::new();
+            self.send(Down::BanFull(v1::BanFull { number, bans })).await?;
+        }
+        if challenges {
+            let challenges = Vec::new();
+            self.send(Down::Challenges(v1::Challenges { number, challenges }))
+                .await?;
+        }
+        if let Some(version) = hello.snapshot {
+            // It may run what another control plane, or a lost message, told it.
+            let outcome = Outcome::Applied;
+            self.say(Applied { version, outcome }).await;
+        }
+        Ok(())
+    }
+
+    /// Does what is wanted now, unless an answer is still owed.
+    async fn next(&mut self) -> Result<(), End> {
+        let wanted = self.place.wanted.borrow_and_update().clone();
+        match wanted {
+            Wanted::Revoked => {
+                let reason = "revoked by an operator".to_owned();
+                self.send(Down::Revoked(v1::Revoked { reason })).await?;
+                Err(End::Revoked)
+            }
+            Wanted::Reconnect => {
+                let within_ms = RECONNECT_WITHIN_MS;
+                self.send(Down::Reconnect(v1::Reconnect { within_ms })).await
+            }
+            Wanted::Run(epoch, desired) if matches!(self.waiting, Waiting::ForNothing) => {
+                self.steer(epoch, desired).await
+            }
+            Wanted::Run(..) | Wanted::Nothing => Ok(()),
+        }
+    }
+
+    async fn steer(&mut self, epoch: Uuid, desired: Desired) -> Result<(), End> {
+        let version = Version {
+            epoch,
+            change: desired.change,
+            revision: desired.revision,
+            hash: desired.hash,
+        };
+        let first = !std::mem::replace(&mut self.greeted, true);
+        if self.runs == Some(desired.hash) {
+            if first {
+                let version = Some(version.into());
+                self.send(Down::UpToDate(v1::UpToDate { version })).await?;
+            }
+            return Ok(());
+        }
+        if self.refused == Some(desired.hash) {
+            return Ok(());
+        }
+        match self.link.publisher.content(desired.hash).await {
+            // Something newer is wanted already, and will be said.
+            Ok(None) => Ok(()),
+            Ok(Some(content)) => self.prepare(version, content).await,
+            Err(error) => {
+                self.later(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// The keys first, if any are missing.
+    async fn prepare(&mut self, version: Version, content: Arc<Content>) -> Result<(), End> {
+        let named = content.fingerprints.iter();
+        let missing: Vec<Fingerprint> = named.filter(|f| !self.held.contains(f)).copied().collect();
+        if missing.is_empty() {
+            return self.send_snapshot(version, &content).await;
+        }
+        let keys = match self.keys(&missing).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.later(&error);
+                return Ok(());
+            }
+        };
+        let number = version.change;
+        self.waiting = Waiting::ForKeys {
+            number,
+            version,
+            content,
+            until: Instant::now() + ANSWER,
+        };
+        self.send(Down::Secrets(v1::Secrets { number, keys })).await
+    }
+
+    async fn keys(&self, wanted: &[Fingerprint]) -> Result<Vec<v1::PrivateKey>, StoreError> {
+        let agent = self.peer.agent;
+        let sealed = self.link.store.sealed_keys(agent, wanted).await?;
+        self.link.store.delivering_keys(agent, wanted).await?;
+        let mut keys = Vec::with_capacity(sealed.len());
+        for (fingerprint, sealed) in sealed {
+            let opened = self.link.kek.open(&key_purpose(fingerprint), &sealed)?;
+            keys.push(v1::PrivateKey {
+                fingerprint: fingerprint.as_bytes().to_vec(),
+                private_key_pem: opened.to_vec(),
+            });
+        }
+        Ok(keys)
+    }
+
+    async fn send_snapshot(&mut self, version: Version, content: &Content) -> Result<(), End> {
+        self.waiting = Waiting::ForSnapshot {
+            hash: version.hash,
+            until: Instant::now() + ANSWER,
+        };
+        let message = content.encoded.message(version);
+        self.send(Down::Snapshot(message)).await
+    }
+
+    async fn heard(&mut self, message: Up) -> Result<(), End> {
+        match message {
+            Up::Hello(_) => Err(End::Protocol("a second Hello")),
+            Up::SnapshotStatus(status) => self.heard_status(status).await,
+            Up::SecretsAck(ack) => self.heard_keys(ack).await,
+            Up::CommandResult(result) => {
+                let agent = self.peer.agent;
+                tracing::info!(%agent, number = result.number, error = result.error, "command done");
+                Ok(())
+            }
+            Up::TicketKeysAck(_) | Up::BansAck(_) | Up::ChallengesAck(_) => Ok(()),
+        }
+    }
+
+    async fn heard_keys(&mut self, ack: v1::SecretsAck) -> Result<(), End> {
+        let waiting = std::mem::replace(&mut self.waiting, Waiting::ForNothing);
+        let (version, content) = match waiting {
+            Waiting::ForKeys {
+                number,
+                version,
+                content,
+                ..
+            } if number == ack.number => (version, content),
+            _ => return Err(End::Protocol("keys were acknowledged that were not sent")),
+        };
+        for fingerprint in &ack.fingerprints {
+            self.held.insert(convert::fingerprint(fingerprint)?);
+        }
+        // Keys that the agent could not take are its reasons to fail, in its words.
+        self.send_snapshot(version, &content).await
+    }
+
+    async fn heard_status(&mut self, status: v1::SnapshotStatus) -> Result<(), End> {
+        let state = status.state();
+        let version = status.version.ok_or(BadMessage::Missing("version"))?;
+        let version = Version::try_from(version)?;
+        let outcome = match state {
+            State::Applying => Outcome::Applying,
+            State::Applied => Outcome::Applied,
+            State::Failed => {
+                let mistakes = status.mistakes.into_iter().take(MISTAKES);
+                Outcome::Failed(mistakes.map(bounded).collect())
+            }
+            State::Unspecified => return Err(BadMessage::Malformed("state").into()),
+        };
+        let agent = self.peer.agent;
+        match &outcome {
+            Outcome::Applying => {}
+            Outcome::Applied => {
+                tracing::debug!(%agent, change = version.change, hash = %version.hash, "applied");
+                self.runs = Some(version.hash);
+                self.refused = None;
+            }
+            Outcome::Failed(mistakes) => {
+                tracing::warn!(%agent, change = version.change, ?mistakes, "failed");
+                self.refused = Some(version.hash);
+            }
+        }
+        let is_answer = outcome != Outcome::Applying;
+        self.say(Applied { version, outcome }).await;
+        let awaited =
+            matches!(&self.waiting, Waiting::ForSnapshot { hash, .. } if *hash == version.hash);
+        if is_answer && awaited {
+            self.waiting = Waiting::ForNothing;
+            return self.next().await;
+        }
+        Ok(())
+    }
+
+    /// Writes down what the agent said, now or when the database is back. Only the
+    /// latest counts.
+    async fn say(&mut self, applied: Applied) {
+        self.unsaid = None;
+        if let Err(error) = self.link.store.agent_says(self.peer.agent, &applied).await {
+            tracing::debug!(agent = %self.peer.agent, %error, "not written yet");
+            self.unsaid = Some(applied);
+        }
+    }
+
+    fn later(&mut self, error: &StoreError) {
+        tracing::debug!(agent = %self.peer.agent, %error, "not read yet");
+        self.retry = true;
+    }
+
+    async fn send(&self, message: Down) -> Result<(), End> {
+        let message = v1::ControlMessage {
+            message: Some(message),
+        };
+        // Within the bound for answers: an agent that does not read does not answer.
+        match timeout(ANSWER, self.outgoing.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Left),
+            Err(_) => Err(End::Silent),
+        }
+    }
+}
+
+/// What a private key is sealed for.
+pub(crate) fn key_purpose(chain: Fingerprint) -> String {
+    format!("private-key/{chain}")
+}
+
+/// Reasons come from a peer: they have a length.
+fn bounded(wire: v1::Mistake) -> Mistake {
+    let cut = |text: String| text.chars().take(1000).collect::<String>();
+    Mistake::new(cut(wire.pointer), cut(wire.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_begin_in_a_burst_and_then_at_a_rate() {
+        let now = Instant::now() + Duration::from_secs(60);
+        let mut next = now - Duration::from_secs(30);
+        let mut begin = || {
+            let at = turn(next, now);
+            next = at + Admission::PERIOD;
+            at
+        };
+        for number in 0..Admission::BURST {
+            assert!(begin() < now, "{number}");
+        }
+        assert_eq!(begin(), now);
+        assert_eq!(begin(), now + Admission::PERIOD);
+    }
+}
