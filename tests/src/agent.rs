@@ -1,6 +1,7 @@
-//! The real `tidegate-agent`: started as a user would, told by signals, asked on
-//! its admin socket and health port, and understood by its log.
+//! The real `tidegate-agent`, standalone or in a fleet: started as a user would, told
+//! by signals, asked on its admin socket and health port, and understood by its log.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
@@ -15,30 +16,51 @@ use crate::client::http::{Answer, get};
 use crate::metrics::Metrics;
 use crate::proc;
 
+pub use crate::event::Event;
+
 /// Where the agent's health port is unless told otherwise.
 const HEALTH_PORT: u16 = 7445;
 
 /// How an agent is started.
 pub struct Start {
-    document: PathBuf,
+    /// Where its document is, when it runs one by itself.
+    document: Option<PathBuf>,
     address: IpAddr,
     state_dir: PathBuf,
     name: String,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     extras: Extras,
 }
 
 impl Start {
     /// An agent at `address` that runs `document` with its state in `state_dir`.
     pub fn new(document: &Path, address: IpAddr, state_dir: &Path) -> Self {
-        Self {
-            document: document.to_owned(),
+        let mut start = Self::command("standalone", address, state_dir);
+        start.document = Some(document.to_owned());
+        start.with("--config", document.display())
+    }
+
+    /// An agent at `address` that does what a control plane wants of it.
+    pub fn run(control_planes: &[SocketAddr], address: IpAddr, state_dir: &Path) -> Self {
+        let start = Self::command("run", address, state_dir);
+        let dial = |start: Self, at: &SocketAddr| start.with("--control-plane", at);
+        control_planes.iter().fold(start, dial)
+    }
+
+    fn command(name: &str, address: IpAddr, state_dir: &Path) -> Self {
+        let start = Self {
+            document: None,
             address,
             state_dir: state_dir.to_owned(),
             name: format!("agent {address}"),
-            arguments: Vec::new(),
+            arguments: vec![name.into()],
+            environment: Vec::new(),
             extras: Extras::default(),
-        }
+        };
+        start
+            .with("--address", address)
+            .with("--state-dir", state_dir.display())
     }
 
     /// What it is called in messages.
@@ -52,7 +74,14 @@ impl Start {
     #[must_use]
     pub fn with(mut self, option: &str, value: impl Display) -> Self {
         self.arguments
-            .extend([option.to_owned(), value.to_string()]);
+            .extend([option.into(), value.to_string().into()]);
+        self
+    }
+
+    /// A variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -73,17 +102,9 @@ impl Start {
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Agent {
         let mut command = Command::new(program("tidegate-agent"));
-        command
-            .arg("standalone")
-            .arg("--config")
-            .arg(&self.document);
-        command.args(["--address", &self.address.to_string()]);
-        command
-            .arg("--state-dir")
-            .arg(&self.state_dir)
-            .args(&self.arguments);
-        let child = Child::spawn(&self.name, &mut command, self.extras)
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        command.args(&self.arguments).envs(self.environment);
+        let child = Child::spawn(&self.name, command, self.extras)
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
         Agent {
             child,
             document: self.document,
@@ -126,7 +147,7 @@ pub fn program(name: &str) -> PathBuf {
 /// A running agent; killed when dropped.
 pub struct Agent {
     child: Child,
-    document: PathBuf,
+    document: Option<PathBuf>,
     admin: PathBuf,
     health: SocketAddr,
 }
@@ -162,16 +183,14 @@ impl Agent {
         &self,
         what: &str,
         from: usize,
-        mut wanted: impl FnMut(&Event) -> bool,
+        wanted: impl FnMut(&Event) -> bool,
     ) -> Event {
-        self.child
-            .find(what, from, |line| Event::parse(line).filter(|e| wanted(e)))
-            .await
+        self.child.event(what, from, wanted).await
     }
 
     /// Waits for the end of a connection that `wanted` takes.
     pub async fn await_closed(&self, from: usize, wanted: impl Fn(&Event) -> bool) -> Event {
-        let is_closed = |event: &Event| event.is_access() && wanted(event);
+        let is_closed = |event: &Event| event.is_closed() && wanted(event);
         self.await_log("the end of a connection", from, is_closed)
             .await
     }
@@ -182,7 +201,7 @@ impl Agent {
         lines
             .iter()
             .filter_map(|line| Event::parse(line))
-            .filter(Event::is_access)
+            .filter(Event::is_closed)
             .collect()
     }
 
@@ -197,7 +216,7 @@ impl Agent {
 
     /// Writes a new document and has it applied.
     pub async fn apply(&self, document: &Value) -> Event {
-        write_document(&self.document, document);
+        write_document(self.document(), document);
         let event = self.reload().await;
         assert_ne!(event.message(), "refused", "{event:?}");
         event
@@ -205,10 +224,15 @@ impl Agent {
 
     /// Writes a document and has it refused.
     pub async fn refuse(&self, document: &Value) -> Event {
-        write_document(&self.document, document);
+        write_document(self.document(), document);
         let event = self.reload().await;
         assert_eq!(event.message(), "refused", "{event:?}");
         event
+    }
+
+    fn document(&self) -> &Path {
+        let path = self.document.as_deref();
+        path.expect("a fleet's document is with its control plane")
     }
 
     /// What the admin socket answers to a GET.
@@ -271,56 +295,4 @@ impl Agent {
 /// Writes a document where an agent reads it; JSON is YAML.
 pub fn write_document(path: &Path, document: &Value) {
     fs::write(path, format!("{document:#}")).expect("the test's directory can be written");
-}
-
-/// One line of an agent's log.
-#[derive(Debug, Clone)]
-pub struct Event(Value);
-
-impl Event {
-    fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok().map(Self)
-    }
-
-    /// What it says.
-    pub fn message(&self) -> &str {
-        self.text("message")
-    }
-
-    /// A text field; empty when absent.
-    pub fn text(&self, field: &str) -> &str {
-        self.0[field].as_str().unwrap_or_default()
-    }
-
-    /// A number field.
-    pub fn number(&self, field: &str) -> u64 {
-        self.0[field]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no number {field} in {:?}", self.0))
-    }
-
-    /// Whether the field is there.
-    pub fn has(&self, field: &str) -> bool {
-        self.0.get(field).is_some_and(|value| !value.is_null())
-    }
-
-    /// Why a connection ended.
-    pub fn cause(&self) -> &str {
-        self.text("cause")
-    }
-
-    /// How far a connection came.
-    pub fn phase(&self) -> &str {
-        self.text("phase")
-    }
-
-    /// The client of a connection.
-    pub fn client(&self) -> SocketAddr {
-        let client = self.text("client").parse();
-        client.unwrap_or_else(|_| panic!("no client in {:?}", self.0))
-    }
-
-    fn is_access(&self) -> bool {
-        self.text("target") == "access" && self.message() == "closed"
-    }
 }

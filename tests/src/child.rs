@@ -1,27 +1,19 @@
-//! Child processes that cannot outlive us, whatever ends us: the kernel kills
-//! them with the *thread* that started them, so start them from one that lives as
-//! long as they should (a test's own, or `main`).
-//!
-//! Their output is kept line by line ([`Lines`]) for tests to wait for, and copied
+//! Child processes with their output: they cannot outlive us ([`tidegate_local::child`]),
+//! what they write is kept line by line ([`Lines`]) for tests to wait for, and copied
 //! to a file where people want to read it.
-#![expect(
-    unsafe_code,
-    reason = "pre_exec is the only way to prctl between fork and exec"
-)]
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::io::Errno;
-use rustix::process::{self as sys, Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions};
+use tidegate_local::child::{self, Start};
 use tokio::sync::watch;
 
-pub use rustix::process::Signal;
+pub use tidegate_local::child::Signal;
 
+use crate::event::Event;
 use crate::within;
 
 /// What a child is started with besides its command line.
@@ -36,10 +28,7 @@ pub struct Extras {
 /// A running process with its output; killed when dropped.
 pub struct Child {
     name: String,
-    child: std::process::Child,
-    /// Names the process even when its number has been given to another one.
-    handle: OwnedFd,
-    has_ended: watch::Receiver<()>,
+    child: child::Child,
     lines: Lines,
 }
 
@@ -49,43 +38,35 @@ impl Child {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn(name: &str, command: &mut Command, extras: Extras) -> io::Result<Self> {
+    pub fn spawn(name: &str, mut command: Command, extras: Extras) -> io::Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        die_with_us(command, extras.max_files);
-        let mut child = command.spawn()?;
+            .stderr(Stdio::piped());
+        let mut start = Start::new(command);
+        if let Some(count) = extras.max_files {
+            start = start.max_files(count);
+        }
+        let mut child = start.spawn()?;
         let lines = Lines::default();
         let (grown, receiver) = watch::channel(());
         let grown = Arc::new(grown);
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child
-                .stdout
-                .take()
-                .map(|s| Box::new(s) as Box<dyn Read + Send>),
-            child
-                .stderr
-                .take()
-                .map(|s| Box::new(s) as Box<dyn Read + Send>),
+            child.stdout().map(|s| Box::new(s) as Box<dyn Read + Send>),
+            child.stderr().map(|s| Box::new(s) as Box<dyn Read + Send>),
         ];
         for stream in streams.into_iter().flatten() {
             let copy_to = extras.copy_to.as_ref().map(File::try_clone).transpose()?;
             let (lines, grown) = (Arc::clone(&lines.kept), Arc::clone(&grown));
             std::thread::spawn(move || keep_lines(stream, copy_to, &lines, &grown));
         }
-        let handle = sys::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let lines = Lines {
             grown: Some(receiver),
             ..lines
         };
-        let has_ended = notice_end(handle.try_clone()?);
         Ok(Self {
             name: name.to_owned(),
             child,
-            handle,
-            has_ended,
             lines,
         })
     }
@@ -97,7 +78,7 @@ impl Child {
 
     /// Its process number.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
     }
 
     /// What it has written, to either stream.
@@ -107,17 +88,15 @@ impl Child {
 
     /// Sends a signal; nothing happens when it has ended.
     pub fn signal(&self, signal: Signal) {
-        match sys::pidfd_send_signal(&self.handle, signal) {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => panic!("{signal:?} to {}: {error}", self.name),
+        if let Err(error) = self.child.signal(signal) {
+            panic!("{signal:?} to {}: {error}", self.name);
         }
     }
 
     /// Waits until it has ended, by itself or by a signal.
     pub async fn ended(&mut self) -> ExitStatus {
-        // An error says that the waiting thread is done, which is the same.
-        let _done = self.has_ended.changed().await;
-        self.child.wait().expect("the child is ours to wait for")
+        let status = self.child.ended().await;
+        status.expect("the child is ours to wait for")
     }
 
     /// Waits for its end under the deadline; the exit code, or minus the signal.
@@ -146,13 +125,21 @@ impl Child {
         .await;
         found.unwrap_or_else(|| panic!("{} ended without {what}", self.name))
     }
+
+    /// The first event of its log from line `from` on that `wanted` takes.
+    pub async fn event(
+        &self,
+        what: &str,
+        from: usize,
+        mut wanted: impl FnMut(&Event) -> bool,
+    ) -> Event {
+        self.find(what, from, |line| Event::parse(line).filter(|e| wanted(e)))
+            .await
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        // Reaped, so that a test that counts processes does not count it.
-        let _already_reaped = self.child.wait();
         if std::thread::panicking() {
             eprintln!("---- the last lines of {} ----", self.name);
             for line in self.lines.last(40) {
@@ -160,43 +147,6 @@ impl Drop for Child {
             }
         }
     }
-}
-
-fn die_with_us(command: &mut Command, max_files: Option<u64>) {
-    let parent = sys::getpid();
-    let before_exec = move || {
-        sys::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // We may have been killed before the line above: then nobody will tell it.
-        if sys::getppid() != Some(parent) {
-            return Err(Errno::SRCH.into());
-        }
-        if max_files.is_some() {
-            sys::setrlimit(
-                Resource::Nofile,
-                Rlimit {
-                    current: max_files,
-                    maximum: max_files,
-                },
-            )?;
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec only what is async-signal-safe may run. The
-    // closure makes three system calls with values on its stack; it does not
-    // allocate, lock, or unwind.
-    unsafe { command.pre_exec(before_exec) };
-}
-
-/// A channel that closes when the process has ended. It is left for `Child` to reap.
-fn notice_end(handle: OwnedFd) -> watch::Receiver<()> {
-    let (alive, has_ended) = watch::channel(());
-    std::thread::spawn(move || {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        // An error: it has been reaped already.
-        let _end = sys::waitid(WaitId::PidFd(handle.as_fd()), options);
-        drop(alive);
-    });
-    has_ended
 }
 
 fn keep_lines(

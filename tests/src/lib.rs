@@ -13,6 +13,7 @@ pub mod backend;
 pub mod child;
 pub mod client;
 pub mod crowd;
+pub mod event;
 pub mod fleet;
 pub mod metrics;
 pub mod net;

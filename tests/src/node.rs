@@ -107,7 +107,7 @@ impl Start {
             copy_to: self.copy_to,
             ..Extras::default()
         };
-        let child = Child::spawn(&self.name, &mut command, extras)?;
+        let child = Child::spawn(&self.name, command, extras)?;
         Ok(NodeApp {
             child,
             address: self.address,

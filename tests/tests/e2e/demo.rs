@@ -66,7 +66,7 @@ impl Demo {
     fn spawn(net: &Net) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-demo"));
         command.args(["--network", net.prefix().trim_end_matches('.')]);
-        Child::spawn("demo", &mut command, Extras::default()).unwrap()
+        Child::spawn("demo", command, Extras::default()).unwrap()
     }
 
     async fn start(net: &Net) -> Self {

@@ -19,7 +19,7 @@ async fn the_page_opens_its_websocket_in_a_real_browser() {
         .arg(format!("https://{}/", fleet.edge()))
         .arg(&screenshot)
         .arg("127.0.0.1");
-    let mut node = Child::spawn("page.mjs", &mut command, Extras::default()).unwrap();
+    let mut node = Child::spawn("page.mjs", command, Extras::default()).unwrap();
     let report = node
         .find("its report", 0, |line| {
             serde_json::from_str::<Value>(line).ok()
