@@ -1,10 +1,12 @@
-//! The end-to-end harness: the real `tidegate-agent`, real Node.js processes,
-//! clients at any loopback address and backends that misbehave on purpose.
+//! The end-to-end harness: the real `tidegate-agent` and `tidegate serve`, real
+//! Node.js processes, clients at any loopback address and backends that misbehave on
+//! purpose.
 //! Tests (`tests/e2e`) and the demo (`bin/tidegate-demo.rs`) are built from it.
 //!
 //! Nothing waits by sleeping: a test waits for an event (a log line, a byte, the
 //! end of a process) under [`DEADLINE`], or asks an admin endpoint [`until`] it
-//! says what is awaited. A test begins with a [`Stage`], or a whole [`Fleet`].
+//! says what is awaited. A test begins with a [`Stage`], a whole [`Fleet`] of
+//! standalone agents, or one that a control plane steers: [`Steered`].
 //!
 //! To add a way to misbehave: a constructor on [`backend::Backend`].
 
@@ -12,6 +14,7 @@ pub mod agent;
 pub mod backend;
 pub mod child;
 pub mod client;
+pub mod control_plane;
 pub mod crowd;
 pub mod event;
 pub mod fleet;
@@ -21,7 +24,9 @@ pub mod node;
 pub mod pki;
 pub mod proc;
 pub mod proxy;
+pub mod rest;
 pub mod stage;
+pub mod steered;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -29,9 +34,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use agent::Agent;
+pub use control_plane::ControlPlane;
 pub use fleet::Fleet;
 pub use net::Net;
 pub use stage::Stage;
+pub use steered::Steered;
 
 /// How long anything may take that should happen soon. Long, since it only
 /// passes when a test fails, and a busy machine must not make one fail.

@@ -12,6 +12,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 /// The authority.
@@ -81,18 +82,26 @@ impl Pki {
 
     /// A TLS client that trusts this authority alone.
     pub fn trusting(&self) -> Arc<rustls::ClientConfig> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(self.certificate.der().clone())
-            .expect("the authority is one");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
+        trusting_only(self.certificate.der().clone())
     }
+}
+
+/// A TLS client that trusts one authority, given as PEM.
+pub fn trusting(ca_pem: &str) -> Arc<rustls::ClientConfig> {
+    let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes());
+    trusting_only(authority.expect("the authority is PEM"))
+}
+
+fn trusting_only(authority: CertificateDer<'static>) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority).expect("the authority is one");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 impl Issued {
