@@ -283,7 +283,10 @@ mod tests {
         });
         let read = Report::read(AgentId(Uuid::nil()), long).unwrap();
         assert_eq!(read.backends[0].pool.len(), TEXT);
-        assert_eq!(read.backends[0].last_check.as_ref().unwrap().words.len(), TEXT);
+        assert_eq!(
+            read.backends[0].last_check.as_ref().unwrap().words.len(),
+            TEXT
+        );
         assert_eq!(read.backends[0].connect_rate, 0.0);
 
         let mut many = report();

@@ -68,10 +68,11 @@ pub(crate) fn tls(
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|why| rustls::Error::General(why.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|why| rustls::Error::General(why.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(ExpiredToo(verifier)))
@@ -157,3 +158,6 @@ impl v1::agent_link_server::AgentLink for Service {
         Ok(Response::new(answer))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,9 @@ impl Upkeep {
     async fn beat(&self, since: OffsetDateTime, sweep: bool) -> Result<(), WriteError> {
         let store = &self.store;
         store.replica_lives(self.replica, &self.address).await?;
-        store.agents_seen(self.replica, &self.fleet.agents()).await?;
+        store
+            .agents_seen(self.replica, &self.fleet.agents())
+            .await?;
         if !store.lease("upkeep", self.replica, LEASE).await? {
             return Ok(());
         }

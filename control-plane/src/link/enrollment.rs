@@ -27,7 +27,11 @@ pub(super) async fn enroll(
 ) -> Result<v1::EnrollResponse, Status> {
     let token: JoinToken = request.join_token.parse().map_err(|error| {
         let error: tidegate_core::join_token::BadToken = error;
-        peer::refusal(Code::InvalidArgument, reason::TOKEN_UNKNOWN, error.to_string())
+        peer::refusal(
+            Code::InvalidArgument,
+            reason::TOKEN_UNKNOWN,
+            error.to_string(),
+        )
     })?;
     let joining = joining(&request)?;
     let enrolled = link.store.enroll(&token, &joining, clock::now()).await;
@@ -64,7 +68,9 @@ pub(super) async fn renew(
 
 async fn issue(link: &Link, csr: &[u8], agent: AgentId) -> Result<Vec<Vec<u8>>, Status> {
     let lifetime = link.certificate_lifetime;
-    let issued = link.authority.issue_agent(csr, agent, clock::now(), lifetime);
+    let issued = link
+        .authority
+        .issue_agent(csr, agent, clock::now(), lifetime);
     let (leaf, not_after) = issued.map_err(|error| bad_request(&error))?;
     let noted = link.store.agent_renewed(agent, not_after).await;
     noted.map_err(|error| peer::away(&error))?;

@@ -33,7 +33,10 @@ pub(super) async fn of<T>(link: &Link, request: &Request<T>) -> Result<Peer, Sta
         return Err(refusal(
             Code::Unauthenticated,
             reason::EXPIRED,
-            format!("the certificate ended at {}: renew it", peer.certificate_not_after),
+            format!(
+                "the certificate ended at {}: renew it",
+                peer.certificate_not_after
+            ),
         ));
     }
     Ok(peer)
@@ -132,7 +135,8 @@ impl ClientCertVerifier for ExpiredToo {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -141,7 +145,8 @@ impl ClientCertVerifier for ExpiredToo {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -152,5 +157,7 @@ impl ClientCertVerifier for ExpiredToo {
 fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let end = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
-    Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(end)))
+    Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        end,
+    )))
 }

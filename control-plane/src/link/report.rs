@@ -17,11 +17,7 @@ pub(super) type Acks = ReceiverStream<Result<v1::ReportAck, Status>>;
 const ACKS: usize = 32;
 
 /// Takes in an agent's reports until it ends them.
-pub(super) fn begin(
-    link: &Link,
-    agent: AgentId,
-    mut incoming: Streaming<v1::StatsReport>,
-) -> Acks {
+pub(super) fn begin(link: &Link, agent: AgentId, mut incoming: Streaming<v1::StatsReport>) -> Acks {
     let (acks, outgoing) = mpsc::channel(ACKS);
     let ingest = link.ingest.clone();
     tokio::spawn(async move {

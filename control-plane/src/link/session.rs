@@ -252,7 +252,8 @@ impl Session {
             Ok(never) => match *never {},
         }
         if let Err(End::Protocol(_) | End::Message(_)) = &end {
-            let told = Status::invalid_argument(end.err().map_or_else(String::new, |e| e.to_string()));
+            let told =
+                Status::invalid_argument(end.err().map_or_else(String::new, |e| e.to_string()));
             // If it does not listen any more, it need not know.
             let _ = self.outgoing.try_send(Err(told));
         }
@@ -330,10 +331,8 @@ impl Session {
             protocol_version: PROTOCOL_VERSION,
             features: Vec::new(),
             report_interval_ms: u32::try_from(interval).unwrap_or(u32::MAX),
-            certificate_not_after: u64::try_from(
-                self.peer.certificate_not_after.unix_timestamp(),
-            )
-            .unwrap_or(0),
+            certificate_not_after: u64::try_from(self.peer.certificate_not_after.unix_timestamp())
+                .unwrap_or(0),
         }))
         .await?;
         let [tickets, bans, challenges] = hello.lanes.map(|held| held != EMPTY_LANE);
@@ -345,7 +344,8 @@ impl Session {
         }
         if bans {
             let bans = Vec::new();
-            self.send(Down::BanFull(v1::BanFull { number, bans })).await?;
+            self.send(Down::BanFull(v1::BanFull { number, bans }))
+                .await?;
         }
         if challenges {
             let challenges = Vec::new();
@@ -371,7 +371,8 @@ impl Session {
             }
             Wanted::Reconnect => {
                 let within_ms = RECONNECT_WITHIN_MS;
-                self.send(Down::Reconnect(v1::Reconnect { within_ms })).await
+                self.send(Down::Reconnect(v1::Reconnect { within_ms }))
+                    .await
             }
             Wanted::Run(epoch, desired) if matches!(self.waiting, Waiting::ForNothing) => {
                 self.steer(epoch, desired).await

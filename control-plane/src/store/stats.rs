@@ -52,11 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub(crate) async fn turn_the_day(
-        &self,
-        today: Date,
-        keep: Duration,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn turn_the_day(&self, today: Date, keep: Duration) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock($1)", PARTITIONS_LOCK)
             .execute(&mut *transaction)
