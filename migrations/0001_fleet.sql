@@ -74,16 +74,18 @@ create table certificate_versions (
     number bigint generated always as identity primary key,
     name text not null,
     -- SHA-256 of the chain as PEM.
-    fingerprint bytea not null unique,
+    fingerprint bytea not null,
     chain text not null,
     key_sealed bytea not null,
     dns_names text[] not null,
     not_before timestamptz not null,
     not_after timestamptz not null,
     uploaded_by text not null,
-    uploaded_at timestamptz not null default now()
+    uploaded_at timestamptz not null default now(),
+    unique (name, fingerprint)
 );
 create index on certificate_versions (name, number desc);
+create index on certificate_versions (fingerprint);
 
 -- Absent = ready. What is said for one agent counts before what is said for all.
 create table admin_states (
@@ -169,7 +171,7 @@ create table key_deliveries (
     fingerprint bytea not null,
     name text not null,
     first_sent_at timestamptz not null default now(),
-    primary key (agent, fingerprint)
+    primary key (agent, fingerprint, name)
 );
 
 create table api_tokens (

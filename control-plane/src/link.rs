@@ -51,7 +51,7 @@ pub(crate) struct Link {
     pub(crate) replica: Uuid,
     pub(crate) certificate_lifetime: Duration,
     pub(crate) report_interval: Duration,
-    pub(crate) hellos: session::Admission,
+    pub(crate) hellos: Admission,
 }
 
 pub(crate) use session::Admission;

@@ -385,6 +385,10 @@ async fn channel(server: &Server, trust: Trust, identity: Identity) -> Result<Ch
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let address = server.address;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's own client, under the test's deadline"
+    )]
     let connecting = tower::service_fn(move |_: http::Uri| {
         let connector = connector.clone();
         async move {

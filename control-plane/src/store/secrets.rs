@@ -66,7 +66,7 @@ impl Store {
     ) -> Result<Vec<(Fingerprint, Vec<u8>)>, StoreError> {
         let wanted: Vec<Vec<u8>> = fingerprints.iter().map(|f| f.as_bytes().to_vec()).collect();
         let rows = sqlx::query!(
-            "select fingerprint, key_sealed from certificate_versions
+            "select distinct on (fingerprint) fingerprint, key_sealed from certificate_versions
              where fingerprint = any($1) and exists
              (select from agents where id = $2 and revoked_at is null
               and 'terminator' = any(roles))",
@@ -125,10 +125,10 @@ impl Writing {
         if in_use.as_deref() == Some(print.as_bytes().as_slice()) {
             return Ok(());
         }
-        // A chain that was here before, under whatever name, comes back as a new
-        // version of this one.
+        // A chain that was here before comes back as the youngest version.
         sqlx::query!(
-            "delete from certificate_versions where fingerprint = $1",
+            "delete from certificate_versions where name = $1 and fingerprint = $2",
+            new.name.as_str(),
             print.as_bytes().as_slice()
         )
         .execute(&mut *self.transaction)
