@@ -10,9 +10,10 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::apply::Applier;
+use crate::control::fleet::{Ending, Fleet};
 use crate::control::standalone;
 use crate::plane::Plane;
-use crate::settings::{AdminAddr, Common, Standalone};
+use crate::settings::{AdminAddr, Common, Run, Standalone};
 use crate::shutdown::Signals;
 
 /// An agent, ready to run.
@@ -20,7 +21,13 @@ pub(crate) struct App {
     /// Health checks, pages, signals and the link live on this thread's runtime.
     control: Runtime,
     plane: Plane,
-    source: standalone::Source,
+    source: Source,
+}
+
+/// Who says what is served.
+enum Source {
+    File(standalone::Source),
+    Fleet(Box<Fleet>),
 }
 
 impl App {
@@ -41,7 +48,25 @@ impl App {
         Ok(Self {
             control,
             plane,
-            source,
+            source: Source::File(source),
+        })
+    }
+
+    /// An agent of a fleet: joined, and what it ran last runs again.
+    ///
+    /// # Errors
+    /// What keeps it from joining, every address that cannot be bound.
+    pub(crate) fn of_fleet(settings: &Run) -> anyhow::Result<Self> {
+        let control = control_runtime()?;
+        let mut fleet = control.block_on(Fleet::join(settings))?;
+        let address = fleet.address();
+        let admin = admin_address(&settings.common, Some(&settings.state_dir))?;
+        let mut plane = control.block_on(Plane::build(&settings.common, address, &admin))?;
+        control.block_on(fleet.restore(&mut plane));
+        Ok(Self {
+            control,
+            plane,
+            source: Source::Fleet(Box::new(fleet)),
         })
     }
 
@@ -53,12 +78,18 @@ impl App {
         let Self {
             control,
             mut plane,
-            source,
+            mut source,
         } = self;
         control.block_on(async {
             let mut signals = Signals::new()?;
-            follow_file(&source, &mut plane, &mut signals).await?;
+            let ending = match &mut source {
+                Source::File(file) => follow_file(file, &mut plane, &mut signals).await?,
+                Source::Fleet(fleet) => fleet.steer(&mut plane, &mut signals).await,
+            };
             plane.shutdown(&mut signals).await;
+            if ending == Ending::Revoked {
+                plane.stay_down(&mut signals).await;
+            }
             anyhow::Ok(())
         })
     }
@@ -69,7 +100,7 @@ async fn follow_file(
     source: &standalone::Source,
     plane: &mut Plane,
     signals: &mut Signals,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ending> {
     let mut reload = signal(SignalKind::hangup())?;
     if !plane.listens() {
         tracing::warn!("no listener of the document is for this agent: see --role, --label");
@@ -77,7 +108,7 @@ async fn follow_file(
     plane.announce();
     loop {
         tokio::select! {
-            () = signals.next() => return Ok(()),
+            () = signals.next() => return Ok(Ending::Signal),
             _ = reload.recv() => read_again(source, &mut plane.applier).await,
         }
     }

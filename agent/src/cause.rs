@@ -128,6 +128,7 @@ causes! {
     NotAllowed "not_allowed" Policy "the policy allows others only";
     ClientLimit "client_limit" Policy "the client has as many connections as the policy grants";
     Cut "cut" Policy "a changed policy no longer admits the client";
+    Killed "killed" Policy "an operator cut the client's connections";
     NotTrusted "not_trusted" Client "a PROXY header is required, and the peer is not in accept_proxy";
     BadProxyHeader "bad_proxy_header" Client "what came is not a PROXY header";
     TlsFailed "tls_failed" Client "the TLS handshake failed";

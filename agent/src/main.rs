@@ -35,13 +35,20 @@ use crate::settings::{Command, Settings};
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    let Command::Standalone(standalone) = settings.command;
-    settings::start_logs(standalone.common.log);
+    let log = match &settings.command {
+        Command::Standalone(standalone) => standalone.common.log,
+        Command::Run(run) => run.common.log,
+    };
+    settings::start_logs(log);
     // A second provider can only be installed by a second call, and this is the only one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     sys::forbid_core_dumps();
 
-    match app::App::standalone(&standalone).and_then(app::App::run) {
+    let app = match &settings.command {
+        Command::Standalone(standalone) => app::App::standalone(standalone),
+        Command::Run(run) => app::App::of_fleet(run),
+    };
+    match app.and_then(app::App::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Plain text: whoever starts an agent by hand reads this, not a log shipper.

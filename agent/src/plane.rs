@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::settings::{AdminAddr, Common};
 use crate::shutdown::{Shutdown, Signals};
-use crate::state::State;
+use crate::state::{Active, State};
 use crate::sys;
 use crate::worker::Workers;
 
@@ -105,6 +105,17 @@ impl Plane {
     /// Whether it has a listener.
     pub(crate) fn listens(&self) -> bool {
         !self.applier.state.active().listeners.is_empty()
+    }
+
+    /// Nothing runs and nothing comes back until a signal ends the process: an
+    /// agent out of its fleet that ended would only be started again.
+    pub(crate) async fn stay_down(&mut self, signals: &mut Signals) {
+        let nothing = Active::default();
+        self.applier.probes.follow(&nothing);
+        // The private keys go with it.
+        drop(self.applier.state.swap(nothing));
+        tracing::error!("down: only a new join token brings this agent back");
+        signals.next().await;
     }
 
     /// From now to no live connection.

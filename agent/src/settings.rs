@@ -21,6 +21,53 @@ pub(crate) struct Settings {
 pub(crate) enum Command {
     /// Run one document by itself, without a control plane. SIGHUP reads it again.
     Standalone(Standalone),
+    /// Join a fleet, and run what its control plane says. A restarted agent serves what it ran
+    /// last, also while no control plane can be reached.
+    Run(Run),
+}
+
+/// `tidegate-agent run`.
+#[derive(Args, Clone)]
+pub(crate) struct Run {
+    /// Where the agents' link of a control plane is; several, one per option, are tried in random
+    /// order.
+    #[arg(long = "control-plane", value_name = "HOST:PORT", required = true)]
+    pub(crate) control_planes: Vec<String>,
+
+    /// Where identity, kept snapshots and the admin socket are; made when missing. For this agent
+    /// alone.
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
+    pub(crate) state_dir: PathBuf,
+
+    /// The agent's own address: what others reach it at, where `:port` is bound, and the source of
+    /// its connections to backends. Where its first connection to the control plane came from when
+    /// absent.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+
+    /// A file with the join token, or - for standard input; TIDEGATE_JOIN_TOKEN when absent. Not
+    /// looked at once the agent has joined.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+
+    /// Insist on a role; may be given twice. What the join token gives when absent.
+    #[arg(long = "role", value_name = "ROLE", value_enum)]
+    roles: Vec<RoleName>,
+
+    /// A file of 32 random bytes or more that seals the kept snapshots; the systemd credential
+    /// tidegate-cache-key when absent, else cache.key in the state directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cache_key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+impl Run {
+    /// The roles insisted on.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = Role> {
+        self.roles.iter().map(|role| (*role).into())
+    }
 }
 
 /// `tidegate-agent standalone`.
@@ -205,8 +252,10 @@ mod tests {
             let words = ["tidegate-agent", "standalone", "--config", "c"]
                 .iter()
                 .chain(args);
-            let Command::Standalone(standalone) = Settings::parse_from(words).command;
-            standalone
+            match Settings::parse_from(words).command {
+                Command::Standalone(standalone) => standalone,
+                Command::Run(_) => panic!("another command"),
+            }
         };
         assert_eq!(parse(&[]).roles().len(), 2);
         let one = parse(&[

@@ -12,10 +12,20 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tidegate_core::document::{Mistake, Name};
 use tidegate_core::snapshot::{Fingerprint, Inside, Listener, Snapshot, Terminate, Work};
+use zeroize::Zeroize;
 
 /// Private keys by the fingerprint of the chain they belong to.
-#[derive(Default)]
-pub(crate) struct Keys(HashMap<Fingerprint, PrivateKeyDer<'static>>);
+#[derive(Clone, Default)]
+pub(crate) struct Keys(HashMap<Fingerprint, Arc<Key>>);
+
+/// A private key. Its bytes are wiped when nobody holds it any more.
+struct Key(PrivateKeyDer<'static>);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl Keys {
     /// Adds the key of a chain.
@@ -23,13 +33,50 @@ impl Keys {
     /// # Errors
     /// When the text holds no private key that can be used.
     pub(crate) fn insert(&mut self, chain_pem: &str, key_pem: &str) -> Result<(), String> {
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| {
+        self.insert_for(Fingerprint::of(chain_pem.as_bytes()), key_pem.as_bytes())
+    }
+
+    /// Adds the key of the chain with this fingerprint.
+    ///
+    /// # Errors
+    /// When the text holds no private key that can be used.
+    pub(crate) fn insert_for(&mut self, chain: Fingerprint, key_pem: &[u8]) -> Result<(), String> {
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| {
             "holds no private key in PEM (PKCS#8, PKCS#1 or SEC1; an encrypted key has to be \
              decrypted first)"
                 .to_owned()
         })?;
-        self.0.insert(Fingerprint::of(chain_pem.as_bytes()), key);
+        self.0.insert(chain, Arc::new(Key(key)));
         Ok(())
+    }
+
+    /// Adds a key as [`Keys::reveal`] gave it; answers whether it is one.
+    pub(crate) fn insert_der(&mut self, chain: Fingerprint, der: Vec<u8>) -> bool {
+        let key = PrivateKeyDer::try_from(der).map(|key| self.0.insert(chain, Arc::new(Key(key))));
+        key.is_ok()
+    }
+
+    /// Those that the snapshot names.
+    pub(crate) fn named_by(&self, snapshot: &Snapshot) -> Self {
+        let named = snapshot.certificates.iter().filter_map(|certificate| {
+            let key = self.0.get(&certificate.fingerprint)?;
+            Some((certificate.fingerprint, Arc::clone(key)))
+        });
+        Self(named.collect())
+    }
+
+    /// Whose chains they are of, sorted.
+    pub(crate) fn fingerprints(&self) -> Vec<Fingerprint> {
+        let mut all: Vec<_> = self.0.keys().copied().collect();
+        all.sort();
+        all
+    }
+
+    /// The keys' bytes (DER), for whoever seals them.
+    pub(crate) fn reveal(&self) -> impl Iterator<Item = (Fingerprint, &[u8])> {
+        self.0
+            .iter()
+            .map(|(chain, key)| (*chain, key.0.secret_der()))
     }
 }
 
@@ -50,7 +97,7 @@ pub(crate) fn identities(
         let key = keys.0.get(&certificate.fingerprint);
         let identity = key
             .ok_or_else(|| "its private key is not here".to_owned())
-            .and_then(|key| identity(&certificate.chain, key));
+            .and_then(|key| identity(&certificate.chain, &key.0));
         match identity {
             Ok(identity) => {
                 identities.insert(certificate.name.clone(), identity);
