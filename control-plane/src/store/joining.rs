@@ -11,28 +11,20 @@ use uuid::Uuid;
 use super::{Store, StoreError, WriteError, Writing, broken, facts};
 use crate::model::{AgentId, Author, Joining, StoredJoinToken};
 
-/// Why a token gives no identity.
+/// Why a token gives no identity. The agent adds what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JoinRefusal {
     /// No such token, or another secret: which of them is nobody's business.
-    #[error("this join token is not known here: make one with `tidegate token create`")]
+    #[error("this join token is not known here")]
     Unknown,
     /// It is over.
-    #[error(
-        "this join token ended at {0}: make another one with `tidegate token create` (--expires)"
-    )]
+    #[error("this join token ended at {0}")]
     Expired(OffsetDateTime),
     /// It is used up.
-    #[error(
-        "this join token was used {0} times, as often as it may be: make another one with \
-         `tidegate token create` (--uses)"
-    )]
+    #[error("this join token was used as often as it may be ({0})")]
     Used(i32),
     /// It does not give what is asked for.
-    #[error(
-        "this join token does not make a {0}: leave out --role, or make one with `tidegate token \
-         create --role {0}`"
-    )]
+    #[error("this join token does not make a {0}")]
     Role(Role),
     /// The agent it made was revoked.
     #[error(
