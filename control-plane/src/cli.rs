@@ -9,10 +9,10 @@ mod agent;
 mod api_token;
 mod apply;
 mod certificate;
-mod client;
+pub(crate) mod client;
 mod commit;
-mod connection;
-mod error;
+pub(crate) mod connection;
+pub(crate) mod error;
 mod get;
 mod nearest;
 mod problem;
@@ -22,11 +22,11 @@ mod state;
 mod status;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod token;
 mod top;
 mod transport;
-mod words;
+pub(crate) mod words;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
