@@ -262,19 +262,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_a_right_document_for_any_port() {
+    fn the_examples_are_right_documents_for_any_port() {
         let at = Addresses {
             network: "127.8.9".parse().unwrap(),
             port: 9443,
         };
-        let text = document(EXAMPLE, &at);
-        let uploaded = BTreeSet::from([CERTIFICATE.parse().unwrap()]);
-        let document = Document::of_fleet(Document::tree(&text).unwrap(), &uploaded).unwrap();
-        let binds: Vec<String> = document
-            .listeners
-            .iter()
-            .map(|l| l.bind.to_string())
-            .collect();
-        assert_eq!(binds, [":9443", ":8443"]);
+        let compose = include_str!("../../../examples/compose/fleet.yaml");
+        for example in [EXAMPLE, compose] {
+            let text = document(example, &at);
+            let uploaded = BTreeSet::from([CERTIFICATE.parse().unwrap()]);
+            let document = Document::of_fleet(Document::tree(&text).unwrap(), &uploaded).unwrap();
+            let listeners = document.listeners.iter();
+            let binds: Vec<String> = listeners.map(|l| l.bind.to_string()).collect();
+            assert_eq!(binds, [":9443", ":8443"]);
+        }
     }
 }
