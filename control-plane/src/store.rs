@@ -15,11 +15,13 @@ mod stats;
 mod upkeep;
 mod write;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::ca::{Authority, CaError};
@@ -64,10 +66,22 @@ pub(crate) enum StoreError {
     Ca(#[from] CaError),
 }
 
+/// Connections of one control plane.
+const CONNECTIONS: u32 = 20;
+/// Writes that wait for the cluster's row at once; more wait without a
+/// connection, so that reads still find one.
+const WRITES: usize = 4;
+/// For one statement, also one that waits for the cluster's row.
+const STATEMENT: &str = "30s";
+/// A control plane that stops in the middle of a write must not hold the
+/// cluster's row for ever.
+const IDLE_IN_WRITE: &str = "30s";
+
 /// The database of a cluster.
 #[derive(Clone)]
 pub(crate) struct Store {
     pool: PgPool,
+    writes: Arc<Semaphore>,
 }
 
 /// Who this cluster is.
@@ -83,14 +97,18 @@ impl Store {
     /// When the database cannot be reached, or belongs to something else.
     pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options.application_name("tidegate");
+        let options = options.application_name("tidegate").options([
+            ("statement_timeout", STATEMENT),
+            ("idle_in_transaction_session_timeout", IDLE_IN_WRITE),
+        ]);
         let pool = PgPoolOptions::new()
-            .max_connections(20)
+            .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(5))
             .connect_with(options)
             .await?;
         sqlx::migrate!("../migrations").run(&pool).await?;
-        Ok(Self { pool })
+        let writes = Arc::new(Semaphore::new(WRITES));
+        Ok(Self { pool, writes })
     }
 
     /// The cluster of this database; the first control plane makes it.

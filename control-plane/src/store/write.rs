@@ -7,6 +7,7 @@
 //! nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use sqlx::{Postgres, Transaction};
 use tidegate_core::diff::{self, ResourceChange};
@@ -15,6 +16,7 @@ use tidegate_core::plan::{Facts, plan};
 use tidegate_core::snapshot::{Fingerprint, Snapshot};
 use tidegate_proto::MAX_SNAPSHOT_BYTES;
 use tidegate_proto::convert::Encoded;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{CHANNEL, Store, StoreError, broken, document, facts, signed, unsigned};
@@ -46,6 +48,8 @@ pub(crate) struct Writing {
     new: Option<Document>,
     /// What was done to what, for the audit.
     done: Vec<(String, String)>,
+    /// One of few at once; none when the semaphore were closed, which nobody does.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What one agent should run, encoded.
@@ -60,6 +64,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn write(&self, author: &Author) -> Result<Writing, StoreError> {
+        let turn = Arc::clone(&self.writes).acquire_owned().await.ok();
         let mut transaction = self.pool.begin().await?;
         let row = sqlx::query!("select epoch, change, revision from cluster for update")
             .fetch_one(&mut *transaction)
@@ -76,6 +81,7 @@ impl Store {
             old,
             new: None,
             done: Vec::new(),
+            _turn: turn,
         })
     }
 }
