@@ -100,6 +100,17 @@ impl Database {
         &self.name
     }
 
+    /// Runs a statement in it: what a test cannot wait for, such as a day to pass.
+    ///
+    /// # Errors
+    /// As the server refuses.
+    pub async fn execute(&self, sql: &'static str) -> Result<u64, Error> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let done = sqlx::query(sql).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(done.rows_affected())
+    }
+
     async fn on(server: Arc<Host>) -> Result<Self, Error> {
         let name = unique_name();
         let (template, url) = (&server.template, with_database(&server.url, &name));
@@ -288,9 +299,9 @@ mod tests {
             Database::create().await.unwrap(),
         );
         assert_ne!(one.name(), other.name());
-        let mut connection = PgConnection::connect(one.url()).await.unwrap();
+        let _connection = PgConnection::connect(one.url()).await.unwrap();
         let sql = "insert into leases values ('a', gen_random_uuid(), now())";
-        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        assert_eq!(one.execute(sql).await.unwrap(), 1);
         let mut elsewhere = PgConnection::connect(other.url()).await.unwrap();
         let (count,): (i64,) = sqlx::query_as("select count(*) from leases")
             .fetch_one(&mut elsewhere)

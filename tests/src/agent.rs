@@ -158,6 +158,12 @@ impl Agent {
         &mut self.child
     }
 
+    /// `kill -9`, and waits until it has ended.
+    pub async fn kill(&mut self) {
+        self.child.signal(Signal::KILL);
+        self.child.exit_code().await;
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.child.signal(signal);
@@ -171,6 +177,12 @@ impl Agent {
     /// How many lines it has logged: a place to look on from later.
     pub fn log_len(&self) -> usize {
         self.child.lines().count()
+    }
+
+    /// The events it has logged from line `from` on.
+    pub fn events_since(&self, from: usize) -> Vec<Event> {
+        let lines = self.child.lines().since(from);
+        lines.iter().filter_map(|line| Event::parse(line)).collect()
     }
 
     /// All it has written, as text.
@@ -197,12 +209,9 @@ impl Agent {
 
     /// The connections that have ended, from line `from` on, as logged.
     pub fn closed_since(&self, from: usize) -> Vec<Event> {
-        let lines = self.child.lines().since(from);
-        lines
-            .iter()
-            .filter_map(|line| Event::parse(line))
-            .filter(Event::is_closed)
-            .collect()
+        let mut events = self.events_since(from);
+        events.retain(Event::is_closed);
+        events
     }
 
     /// Has it read its document again; the event that says what came of it.

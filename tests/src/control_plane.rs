@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::event::Event;
 use crate::pki;
 use crate::rest::Rest;
+use crate::wire::Link;
 
 /// The name that REST clients of tests ask for.
 const NAME: &str = "control-plane.localhost";
@@ -125,6 +126,11 @@ impl ControlPlane {
     /// Where agents connect.
     pub fn link(&self) -> SocketAddr {
         SocketAddr::new(self.start.address, 7444)
+    }
+
+    /// The same for a test that speaks for an agent.
+    pub fn wire(&self) -> Link {
+        Link::new(self.link(), &self.start.read("ca.pem"))
     }
 
     /// The token of its administrator.

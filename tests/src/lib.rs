@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod rest;
 pub mod stage;
 pub mod steered;
+pub mod wire;
 
 use std::fmt::Display;
 use std::future::Future;

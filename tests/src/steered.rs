@@ -3,7 +3,7 @@
 //! Node.js processes beside each.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -11,12 +11,16 @@ use std::path::PathBuf;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tidegate_local::databases::Database;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::agent::{self, Agent};
+use crate::client::connect;
 use crate::control_plane::{self, ControlPlane};
 use crate::node::NodeApp;
 use crate::stage::{HOST, PORT, Stage};
-use crate::{until, within};
+use crate::{proxy, until, within};
 
 /// The host of a control plane in the test's network; others take the next ones.
 const CONTROL_PLANE: u8 = 10;
@@ -131,6 +135,14 @@ impl Steered {
         self.terminators.iter().chain([&self.balancer])
     }
 
+    /// The agent at `address`.
+    pub fn agent_mut(&mut self, address: IpAddr) -> &mut Agent {
+        let terminators = (0..).zip(&mut self.terminators);
+        let net = &self.stage.net;
+        let mut found = terminators.filter(|(i, _)| net.terminator(*i) == address);
+        found.next().map_or(&mut self.balancer, |(_, agent)| agent)
+    }
+
     /// Another agent at `address`, with a token of its own and the labels that the
     /// others of its role have.
     pub async fn join(&self, role: &str, address: IpAddr) -> Agent {
@@ -144,6 +156,19 @@ impl Steered {
             address,
             &self.state_of(address),
         )
+    }
+
+    /// Speaks TLS with a terminator as the balancer would for that client, without it.
+    ///
+    /// # Errors
+    /// When the terminator does not listen, or the handshake fails.
+    pub async fn handshake(&self, terminator: u8, client: u8) -> io::Result<TlsStream<TcpStream>> {
+        let net = &self.stage.net;
+        let to = net.at(2 + terminator, PORT);
+        let mut stream = connect(net.balancer(), to).await?;
+        let from = SocketAddr::new(net.client(client), 40_000);
+        stream.write_all(&proxy::v2(from, self.edge())).await?;
+        self.stage.client(client).tls_over(stream, HOST).await
     }
 
     /// The state directory of the agent at `address`.
