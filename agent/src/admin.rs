@@ -27,7 +27,6 @@ use tokio::time::timeout;
 use crate::metrics::Metrics;
 use crate::settings::AdminAddr;
 use crate::state::State;
-use crate::tallies::{Tallies, Top};
 use crate::worker::Workers;
 
 /// Requests at once.
@@ -150,7 +149,7 @@ impl Admin {
 
     fn metrics(&self) -> Response<Full<Bytes>> {
         // Bytes of live connections are brought up to now.
-        drop(self.workers.tallies());
+        self.workers.settle();
         let Ok(page) = self.metrics.text() else {
             return text(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -177,18 +176,7 @@ impl Admin {
     }
 
     fn clients(&self, rows: usize) -> Response<Full<Bytes>> {
-        let Tallies {
-            connections,
-            bytes,
-            handshake_failures,
-            refused,
-        } = self.workers.tallies();
-        json_page(&json!({
-            "connections": Top::of(&connections, rows),
-            "bytes": Top::of(&bytes, rows),
-            "handshake_failures": Top::of(&handshake_failures, rows),
-            "refused": Top::of(&refused, rows),
-        }))
+        json_page(&self.workers.summary().top(rows))
     }
 
     fn backends(&self) -> Response<Full<Bytes>> {

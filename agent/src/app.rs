@@ -126,7 +126,11 @@ async fn read_again(source: &standalone::Source, applier: &mut Applier) {
     let hash = applier.state.active().hash.map(|h| h.to_string());
     match result {
         Ok(None) => tracing::info!(hash, "unchanged"),
-        Ok(Some(diff)) => tracing::info!(hash, changes = %diff, "applied"),
+        Ok(Some(diff)) => {
+            // Summaries of listeners that are no more would take room from new ones.
+            applier.workers.take_counted();
+            tracing::info!(hash, changes = %diff, "applied");
+        }
         Err(mistakes) => {
             applier.count_refused();
             let mistakes: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();

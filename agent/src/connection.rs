@@ -20,7 +20,7 @@ use crate::cause::{Cause, Phase};
 use crate::facts::{BackendFacts, ListenerFacts};
 use crate::limits::Entered;
 use crate::state::{Listener, Pool};
-use crate::tallies::Tallies;
+use crate::tallies::{Measure, Tallies};
 use crate::worker::Worker;
 
 /// No cause yet.
@@ -30,6 +30,8 @@ const RUNNING: u8 = u8::MAX;
 pub(crate) struct Live {
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: PeerAddr,
+    /// Whether clients come in here, and nobody forwards for them.
+    edge: bool,
     started: Instant,
     client: OnceLock<ClientAddr>,
     phase: AtomicU8,
@@ -45,10 +47,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
+    fn new(listener: &Listener, peer: PeerAddr) -> Self {
         Self {
-            listener,
+            listener: Arc::clone(&listener.facts),
             peer,
+            edge: listener.spec.accept_proxy.is_none(),
             started: Instant::now(),
             client: OnceLock::new(),
             phase: AtomicU8::new(Phase::Accept as u8),
@@ -144,9 +147,10 @@ impl Live {
             .fetch_add(moved_out, Ordering::Relaxed);
         let moved = moved_in.saturating_add(moved_out);
         if let Some(client) = self.client()
+            && self.edge
             && moved > 0
         {
-            tallies.bytes.add(client.key(), moved);
+            tallies.add(&self.listener, Measure::Bytes, client.key(), moved);
         }
     }
 
@@ -212,10 +216,10 @@ impl Connection {
         peer: PeerAddr,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let facts = Arc::clone(&listener.facts);
+        let facts = &listener.facts;
         facts.accepted.fetch_add(1, Ordering::Relaxed);
         facts.live.fetch_add(1, Ordering::Relaxed);
-        let live = Arc::new(Live::new(facts, peer));
+        let live = Arc::new(Live::new(&listener, peer));
         let number = worker.register(&live);
         Self {
             live,
@@ -242,13 +246,17 @@ impl Connection {
             self.listener = now;
         }
         let refused = self.decide(client);
+        let facts = &self.live.listener;
         let mut tallies = self.worker.tallies();
-        tallies.connections.add(client.key(), 1);
+        if self.live.edge {
+            tallies.add(facts, Measure::Connections, client.key(), 1);
+        }
         match refused {
             Ok(()) => Ok(()),
             Err(refusal) => {
-                tallies.refused.add(client.key(), 1);
+                tallies.add(facts, Measure::Refused, client.key(), 1);
                 drop(tallies);
+                facts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%client, listener = %self.listener.spec.name, %refusal, "refused");
                 Err(Cause::from(&refusal))
             }
@@ -295,10 +303,12 @@ impl Connection {
             .handshakes_failed
             .fetch_add(1, Ordering::Relaxed);
         if let Some(client) = self.live.client() {
-            self.worker
-                .tallies()
-                .handshake_failures
-                .add(client.key(), 1);
+            self.worker.tallies().add(
+                &self.live.listener,
+                Measure::HandshakeFailures,
+                client.key(),
+                1,
+            );
         }
     }
 

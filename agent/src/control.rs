@@ -15,6 +15,7 @@ pub(crate) mod fleet;
 mod identity;
 mod link_tls;
 mod renew;
+mod report;
 mod session;
 pub(crate) mod standalone;
 mod state_dir;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tidegate_core::document::{BackendName, Name};
+use tidegate_core::document::{BackendName, Name, Role};
 use tidegate_core::health::{Health, Outcome, Start, Transition};
 use tidegate_core::snapshot;
 
@@ -45,12 +45,13 @@ impl Facts {
     }
 
     /// The facts of a listener, kept or new.
-    pub(crate) fn listener(&self, name: &Name) -> Arc<ListenerFacts> {
+    pub(crate) fn listener(&self, name: &Name, role: Role) -> Arc<ListenerFacts> {
         let mut listeners = lock(&self.listeners);
-        if let Some(facts) = listeners.get(name).and_then(Weak::upgrade) {
+        let kept = listeners.get(name).and_then(Weak::upgrade);
+        if let Some(facts) = kept.filter(|facts| facts.role == role) {
             return facts;
         }
-        let facts = Arc::new(ListenerFacts::new(name.clone()));
+        let facts = Arc::new(ListenerFacts::new(name.clone(), role));
         listeners.insert(name.clone(), Arc::downgrade(&facts));
         facts
     }
@@ -83,6 +84,7 @@ impl Facts {
 #[derive(Debug)]
 pub(crate) struct ListenerFacts {
     pub(crate) name: Name,
+    pub(crate) role: Role,
     pub(crate) accepted: AtomicU64,
     pub(crate) live: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
@@ -92,15 +94,18 @@ pub(crate) struct ListenerFacts {
     pub(crate) requests: AtomicU64,
     /// Requests answered by us, for want of an answer from the app.
     pub(crate) requests_failed: AtomicU64,
+    /// Connections that the policy did not admit.
+    pub(crate) refused: AtomicU64,
     pub(crate) clients: Arc<Clients>,
     closed: Vec<AtomicU64>,
 }
 
 impl ListenerFacts {
-    fn new(name: Name) -> Self {
+    fn new(name: Name, role: Role) -> Self {
         let combinations = Phase::ALL.len() * Cause::ALL.len();
         Self {
             name,
+            role,
             accepted: AtomicU64::default(),
             live: AtomicU64::default(),
             bytes_in: AtomicU64::default(),
@@ -109,6 +114,7 @@ impl ListenerFacts {
             handshakes_failed: AtomicU64::default(),
             requests: AtomicU64::default(),
             requests_failed: AtomicU64::default(),
+            refused: AtomicU64::default(),
             clients: Arc::default(),
             closed: std::iter::repeat_with(AtomicU64::default)
                 .take(combinations)

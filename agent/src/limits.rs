@@ -2,8 +2,9 @@
 //! in `Drop`. One [`Clients`] per listener; a client is an IPv4 address or an
 //! IPv6 /64. Empty entries leave at once, so memory follows live connections.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +52,25 @@ impl Clients {
             .iter()
             .map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len())
             .sum()
+    }
+
+    /// The `n` clients with most live connections, most first.
+    pub(crate) fn top(&self, n: usize) -> Vec<(ClientKey, u32)> {
+        // The least of those found so far comes out first.
+        let mut found = BinaryHeap::with_capacity(n.saturating_add(1).min(4096));
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (client, live) in shard.iter() {
+                found.push(Reverse((*live, Reverse(*client))));
+                if found.len() > n {
+                    found.pop();
+                }
+            }
+        }
+        let sorted = found.into_sorted_vec().into_iter();
+        sorted
+            .map(|Reverse((live, Reverse(client)))| (client, live))
+            .collect()
     }
 
     fn shard(&self, client: ClientKey) -> MutexGuard<'_, HashMap<ClientKey, u32>> {
@@ -102,5 +122,22 @@ mod tests {
         assert_eq!(clients.enter(client).live, 2);
         drop(second);
         assert_eq!(clients.count(), 0);
+    }
+
+    #[test]
+    fn the_top_has_those_with_most_connections_first() {
+        let clients = Arc::new(Clients::default());
+        let client = |n: u8| ClientKey::new([192, 0, 2, n].into());
+        let times = |n: u8| usize::from(if n < 100 { n } else { 1 });
+        let _held: Vec<Entered> = (1..=200)
+            .flat_map(|n| std::iter::repeat_n(n, times(n)))
+            .map(|n| clients.enter(client(n)))
+            .collect();
+        assert_eq!(
+            clients.top(3),
+            [(client(99), 99), (client(98), 98), (client(97), 97)]
+        );
+        assert_eq!(clients.top(1000).len(), 200);
+        assert_eq!(clients.top(0), []);
     }
 }

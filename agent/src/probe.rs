@@ -17,7 +17,7 @@ use tidegate_core::health::Transition;
 use tidegate_core::proxy_protocol::Header;
 use tidegate_core::snapshot::Check;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -37,6 +37,7 @@ pub(crate) struct Probes {
     source: Source,
     running: HashMap<(Name, BackendName), Probe>,
     at_once: Arc<Semaphore>,
+    changed: Arc<Notify>,
 }
 
 struct Probe {
@@ -52,7 +53,13 @@ impl Probes {
             source,
             running: HashMap::new(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            changed: Arc::default(),
         }
+    }
+
+    /// Told when a backend goes up or down.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// Checks what `active` has: starts, keeps and ends. What is in maintenance is
@@ -81,6 +88,7 @@ impl Probes {
             check: pool.spec.check.clone(),
             facts: Arc::clone(&backend.facts),
             at_once: Arc::clone(&self.at_once),
+            changed: Arc::clone(&self.changed),
         };
         Probe {
             address: checking.address,
@@ -104,6 +112,7 @@ struct Checking {
     check: Check,
     facts: Arc<BackendFacts>,
     at_once: Arc<Semaphore>,
+    changed: Arc<Notify>,
 }
 
 impl Checking {
@@ -156,7 +165,11 @@ impl Checking {
     fn report(&self, result: Result<String, String>) {
         let words = result.clone().unwrap_or_else(std::convert::identity);
         let (pool, backend) = (&self.facts.pool, &self.facts.name);
-        match self.facts.observe(result) {
+        let transition = self.facts.observe(result);
+        if transition.is_some() {
+            self.changed.notify_one();
+        }
+        match transition {
             Some(Transition::Up) => {
                 tracing::info!(%pool, %backend, check = words, "backend up");
             }

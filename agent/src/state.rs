@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_core::admit::Admission;
-use tidegate_core::document::{AdminState, Mistake, Name};
+use tidegate_core::document::{AdminState, Mistake, Name, Role};
 use tidegate_core::pick::{Balance, Picker};
-use tidegate_core::snapshot::{self, Fingerprint, Snapshot};
+use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
 use crate::facts::{BackendFacts, Facts, ListenerFacts};
 use crate::tls::{self, Keys};
@@ -192,6 +192,10 @@ impl State {
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Listener {
         let policy = &spec.policy;
+        let role = match spec.work {
+            Work::Balance => Role::Balancer,
+            Work::Terminate(_) => Role::Terminator,
+        };
         Listener {
             admission: Admission::new(
                 &policy.allow,
@@ -200,7 +204,7 @@ impl State {
             ),
             pool: Arc::clone(pool),
             tls,
-            facts: self.facts.listener(&spec.name),
+            facts: self.facts.listener(&spec.name, role),
             spec: spec.clone(),
         }
     }
@@ -279,7 +283,7 @@ fn repeated(snapshot: &Snapshot, mistakes: &mut Vec<Mistake>) {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use tidegate_core::document::{Document, Role};
+    use tidegate_core::document::Document;
     use tidegate_core::plan::{Agent, Facts, plan};
 
     use super::*;

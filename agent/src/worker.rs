@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::connect::Source;
 use crate::connection::Live;
 use crate::state::{Pool, State};
-use crate::tallies::Tallies;
+use crate::tallies::{Counted, Summary, Tallies};
 
 /// One data thread and what it owns.
 pub(crate) struct Worker {
@@ -72,6 +72,8 @@ impl Worker {
 /// All data threads.
 pub(crate) struct Workers {
     all: Vec<Arc<Worker>>,
+    /// What was counted before it was taken.
+    past: Mutex<Summary>,
     /// Ends the threads when this is dropped.
     _stop: DropGuard,
 }
@@ -98,11 +100,12 @@ impl Workers {
                 source,
                 draining: draining.clone(),
                 connections: Mutex::default(),
-                tallies: Mutex::default(),
+                tallies: Mutex::new(Tallies::new(state)),
             }));
         }
         Ok(Self {
             all,
+            past: Mutex::default(),
             _stop: stop.drop_guard(),
         })
     }
@@ -117,18 +120,40 @@ impl Workers {
         self.all.iter().flat_map(|w| w.live()).collect()
     }
 
-    /// The tallies of all, with what live connections have carried so far.
-    pub(crate) fn tallies(&self) -> Tallies {
-        let mut sum = Tallies::default();
+    /// What all have counted since the last call, with what live connections have
+    /// carried so far.
+    pub(crate) fn take_counted(&self) -> Counted {
+        let mut sum = Counted::default();
+        self.settled(|tallies| sum.merge(tallies.take()));
+        self.past().merge(&sum);
+        sum
+    }
+
+    /// What all have counted since the start, the same way.
+    pub(crate) fn summary(&self) -> Summary {
+        let mut summary = self.past().clone();
+        self.settled(|tallies| summary.merge(tallies.counted()));
+        summary
+    }
+
+    /// Brings the listeners' counters of bytes up to now.
+    pub(crate) fn settle(&self) {
+        self.settled(|_| {});
+    }
+
+    fn settled(&self, mut look: impl FnMut(&mut Tallies)) {
         for worker in &self.all {
             let live = worker.live();
             let mut tallies = worker.tallies();
             for connection in live {
                 connection.settle(&mut tallies);
             }
-            sum.merge(&tallies);
+            look(&mut tallies);
         }
-        sum
+    }
+
+    fn past(&self) -> MutexGuard<'_, Summary> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -86,6 +86,7 @@ impl App {
             cluster: cluster.id,
             pin: authority.pin(),
             replica,
+            version: env!("CARGO_PKG_VERSION"),
             report_interval: settings.report_interval,
         });
         let link = Link {

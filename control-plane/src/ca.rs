@@ -102,19 +102,7 @@ impl Authority {
 
     /// The same as PEM, for people and clients of the REST API.
     pub(crate) fn certificate_pem(&self) -> String {
-        let text = base64::Engine::encode(
-            &base64::engine::general_purpose::STANDARD,
-            &self.certificate,
-        );
-        let lines: Vec<&str> = text
-            .as_bytes()
-            .chunks(64)
-            .filter_map(|line| std::str::from_utf8(line).ok())
-            .collect();
-        format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            lines.join("\n")
-        )
+        pem(&self.certificate)
     }
 
     /// SHA-256 of its public key info: what a join token pins.
@@ -238,6 +226,20 @@ fn public_key_of(csr: &[u8]) -> Result<Vec<u8>, CaError> {
         .verify_signature()
         .map_err(|_| CaError::Request("is not signed by the key it holds"))?;
     Ok(request.certification_request_info.subject_pki.raw.to_vec())
+}
+
+/// A certificate as PEM.
+pub(crate) fn pem(certificate: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
 }
 
 fn named(common_name: &str) -> DistinguishedName {

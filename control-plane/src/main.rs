@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match settings.command {
         Command::Serve(serve) => run_server(&serve),
         Command::Dev(dev) => dev::run(dev),
+        Command::Openapi => print_description(),
         Command::Client(command) => return cli::run(command),
     };
     match outcome {
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_description() -> anyhow::Result<()> {
+    println!("{}", api::openapi().to_pretty_json()?);
+    Ok(())
 }
 
 fn run_server(serve: &settings::Serve) -> anyhow::Result<()> {

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Run a whole fleet on this machine: Postgres, control plane, agents, sample apps.
     Dev(dev::Dev),
+    /// Print the description of the REST API (OpenAPI 3.1).
+    Openapi,
     #[command(flatten)]
     Client(cli::Command),
 }

@@ -6,6 +6,7 @@
 //! refresh what is checked at compile time. Not found is `Ok(None)`.
 
 mod agents;
+mod api_tokens;
 mod document;
 mod facts;
 mod history;
@@ -13,7 +14,11 @@ mod joining;
 mod secrets;
 mod stats;
 mod upkeep;
+mod views;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +34,16 @@ use crate::model::Numbers;
 use crate::seal::{Kek, SealError};
 
 pub(crate) use agents::{AgentState, Presence};
+pub(crate) use api_tokens::{KnownApiToken, NewApiToken, StoredApiToken};
 pub(crate) use history::Revision;
 pub(crate) use joining::{Enrolled, JoinRefusal};
 pub(crate) use secrets::NewCertificate;
-pub(crate) use write::{WriteError, Writing};
+pub(crate) use views::{
+    AdminRow, AgentCounts, AgentMistake, AgentRow, AuditRow, BackendCounts, BackendSeen,
+    ConnectionCounts, HeldKey, ListenerSeen, LiveAt, Ranked, ReplicaSeen, Rollout, RunVersion,
+    WindowSum,
+};
+pub(crate) use write::{WriteError, Writing, difference};
 
 /// The channel on which a commit says that there is something to read. A hint:
 /// the numbers in the database are the truth.

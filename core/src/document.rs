@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -323,6 +324,15 @@ impl Document {
     /// When the text is neither.
     pub fn tree(text: &str) -> Result<Value, Vec<Mistake>> {
         read::tree(text)
+    }
+
+    /// Reads a value as a resource is read, for what is said beside the document.
+    ///
+    /// # Errors
+    /// Every mistake in it, with pointers into the value.
+    pub fn part<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        read::resource(value, "", &mut mistakes).ok_or(mistakes)
     }
 
     /// Reads the document of a fleet, where chains and keys are `uploaded` and

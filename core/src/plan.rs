@@ -295,17 +295,8 @@ impl Planning<'_> {
             return Vec::new();
         };
         let asks_agent = pool.health_check.is_none();
-        let mut backends: Vec<snapshot::Backend> = self
-            .facts
-            .agents
-            .iter()
-            .filter(|agent| agent.serves(found))
-            .map(|agent| {
-                let mut address = found.bind.on(agent.reachable());
-                if address.ip().is_unspecified() {
-                    // Bound everywhere: reached where the agent is.
-                    address.set_ip(agent.reachable());
-                }
+        let mut backends: Vec<snapshot::Backend> = members(found, &self.facts.agents)
+            .map(|(agent, address)| {
                 let port = check.port.map(std::num::NonZeroU16::get);
                 let name = BackendName::from(&agent.id);
                 snapshot::Backend {
@@ -377,6 +368,23 @@ impl Planning<'_> {
         }
         certificates.into_values().collect()
     }
+}
+
+/// The agents that serve a listener, each with where others reach it: the members
+/// of a pool that discovers it.
+pub fn members<'a>(
+    listener: &'a Listener,
+    agents: &'a [Agent],
+) -> impl Iterator<Item = (&'a Agent, SocketAddr)> {
+    let serving = agents.iter().filter(|agent| agent.serves(listener));
+    serving.map(|agent| {
+        let mut address = listener.bind.on(agent.reachable());
+        if address.ip().is_unspecified() {
+            // Bound everywhere: reached where the agent is.
+            address.set_ip(agent.reachable());
+        }
+        (agent, address)
+    })
 }
 
 /// The agent's health port answers for the listener and the processes behind it.

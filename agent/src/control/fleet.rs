@@ -27,6 +27,7 @@ use super::dial::{ControlPlanes, Dialled, dial};
 use super::enroll::{self, Joining};
 use super::identity::{Identity, Member};
 use super::renew::{RenewError, renew};
+use super::report::{Outbox, Seen, collect};
 use super::session::{Ended, Held, follow};
 use super::state_dir::StateDir;
 use super::{Failures, draw, link_tls, reason_of};
@@ -78,7 +79,8 @@ pub(crate) struct Fleet {
     address: IpAddr,
     link: Option<Link>,
     orders: mpsc::Receiver<Order>,
-    following: Option<AbortOnDropHandle<()>>,
+    /// The link, and the reports it delivers.
+    tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// What the task that dials has.
@@ -91,6 +93,7 @@ pub(super) struct Link {
     pub(super) address: IpAddr,
     pub(super) health_port: u16,
     pub(super) held: Held,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 impl Fleet {
@@ -110,13 +113,15 @@ impl Fleet {
             None => enrolled(settings, &control_planes, &dir).await?,
         };
         let (sender, orders) = mpsc::channel(1);
+        let boot = Uuid::new_v4();
         let link = Link {
             address: settings.address.unwrap_or(identity.address),
             control_planes,
             member: Arc::new(Member::new(dir, identity)),
             cache: Arc::new(cache),
             orders: sender,
-            boot: Uuid::new_v4(),
+            boot,
+            outbox: Arc::new(Outbox::new(boot)),
             health_port: settings.common.health_port,
             held: Held::default(),
         };
@@ -124,7 +129,7 @@ impl Fleet {
             address: link.address,
             link: Some(link),
             orders,
-            following: None,
+            tasks: Vec::new(),
         })
     }
 
@@ -161,9 +166,19 @@ impl Fleet {
         if serves {
             plane.announce();
         }
+        let changed = plane.applier.probes.changed();
+        let seen = Seen {
+            state: Arc::clone(&plane.applier.state),
+            workers: Arc::clone(&plane.applier.workers),
+            changed: Arc::clone(&changed),
+        };
         if let Some(link) = self.link.take() {
             // Goes on through the drain: until its end the agent is in the fleet.
-            self.following = Some(AbortOnDropHandle::new(tokio::spawn(link.run())));
+            let reporting = collect(seen, Arc::clone(&link.outbox));
+            self.tasks = vec![
+                AbortOnDropHandle::new(tokio::spawn(reporting)),
+                AbortOnDropHandle::new(tokio::spawn(link.run())),
+            ];
         }
         loop {
             let order = tokio::select! {
@@ -178,6 +193,7 @@ impl Fleet {
                     done,
                 }) => {
                     let applied = apply(plane, version, snapshot, &keys).await;
+                    changed.notify_one();
                     if applied.is_ok() && !serves {
                         serves = true;
                         plane.announce();

@@ -34,6 +34,7 @@ use super::cache::Generation;
 use super::fleet::{Link, Order};
 use super::reason_of;
 use super::renew::keep_renewed;
+use super::report::deliver;
 use crate::tls::Keys;
 
 /// For the first answer: a control plane that has just started lets its agents
@@ -183,10 +184,16 @@ impl Session<'_> {
     }
 
     /// What goes on for as long as the session does.
-    fn beside(&self, _welcome: &Welcome, channel: Channel) -> Vec<AbortOnDropHandle<()>> {
+    fn beside(&self, welcome: &Welcome, channel: Channel) -> [AbortOnDropHandle<()>; 2] {
         tracing::info!(agent = %self.link.member.agent(), "following the control plane");
-        let renewing = keep_renewed(channel, Arc::clone(&self.link.member));
-        vec![AbortOnDropHandle::new(tokio::spawn(renewing))]
+        let Link { outbox, member, .. } = &*self.link;
+        outbox.set_interval(welcome.report_interval_ms);
+        let reporting = deliver(channel.clone(), Arc::clone(outbox));
+        let renewing = keep_renewed(channel, Arc::clone(member));
+        [
+            AbortOnDropHandle::new(tokio::spawn(reporting)),
+            AbortOnDropHandle::new(tokio::spawn(renewing)),
+        ]
     }
 
     fn hello(&self) -> Hello {

@@ -18,7 +18,8 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<Facts, StoreEr
     })
 }
 
-async fn agents(connection: &mut PgConnection) -> Result<Vec<Agent>, StoreError> {
+/// Those that are enrolled, not revoked; by id.
+pub(super) async fn agents(connection: &mut PgConnection) -> Result<Vec<Agent>, StoreError> {
     let rows = sqlx::query!(
         "select id, roles, labels, address, health_port from agents
          where revoked_at is null order by id"

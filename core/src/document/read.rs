@@ -146,7 +146,7 @@ fn kind<T: DeserializeOwned>(
 }
 
 /// One resource, if nothing in it is wrong.
-fn resource<T: DeserializeOwned>(
+pub(super) fn resource<T: DeserializeOwned>(
     mut value: Value,
     base: &str,
     mistakes: &mut Vec<Mistake>,

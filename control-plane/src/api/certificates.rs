@@ -1,0 +1,263 @@
+//! Certificates: chains to read, keys to write only. A key is checked against its
+//! chain, sealed, and never seen here again.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tidegate_core::document::{Document, Name, SecretPem};
+use tidegate_core::snapshot::Fingerprint;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Api;
+use super::answer::{Committed, Items, Tagged, Written};
+use super::auth::{Caller, Operator, Viewer};
+use super::etag::{ETag, IfMatch, Precondition};
+use super::extract::{Asked, Json, Place};
+use super::names;
+use super::pair::Pair;
+use super::problem::{Kind, Problem};
+use super::wait::WaitQuery;
+use crate::clock;
+use crate::model::UploadedCertificate;
+use crate::seal::Kek;
+use crate::store::NewCertificate;
+
+/// A certificate in a list: its version in use.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Certificate {
+    name: String,
+    /// SHA-256 of the chain as PEM: another chain is another version.
+    #[schema(value_type = String)]
+    fingerprint: Fingerprint,
+    dns_names: Vec<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    not_before: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    not_after: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    uploaded_at: OffsetDateTime,
+    uploaded_by: String,
+    /// Listeners that name it.
+    used_by: Vec<String>,
+    /// Agents that were ever sent the key of this version; revoked ones too.
+    held_by: Vec<Uuid>,
+    /// PEM, leaf first; only of one certificate, not in the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<String>,
+}
+
+/// A certificate to upload.
+#[derive(Deserialize, ToSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with chain and private_key, both PEM"
+)]
+pub(super) struct Upload {
+    /// PEM, leaf first, then the authorities between.
+    chain: String,
+    /// PEM (PKCS#8, PKCS#1 or SEC1), not encrypted. It is never answered.
+    #[schema(value_type = String, write_only)]
+    private_key: SecretPem,
+}
+
+/// All certificates.
+#[utoipa::path(
+    get,
+    path = "/certificates",
+    tag = "certificates",
+    responses((status = 200, description = "By name", body = Items<Certificate>))
+)]
+pub(super) async fn list_certificates(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+) -> Result<Tagged, Problem> {
+    let certificates = all(&api).await?;
+    Tagged::list(
+        certificates
+            .into_iter()
+            .map(|(certificate, _)| Certificate {
+                chain: None,
+                ..certificate
+            }),
+    )
+}
+
+/// One certificate, with its chain. The ETag stands for the version in use.
+#[utoipa::path(
+    get,
+    path = "/certificates/{name}",
+    tag = "certificates",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "Never its key", body = Certificate))
+)]
+pub(super) async fn read_certificate(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+    Place(name): Place<String>,
+) -> Result<Tagged, Problem> {
+    let mut certificates = all(&api).await?;
+    let found = certificates.iter().position(|(one, _)| one.name == name);
+    let Some(found) = found else {
+        let there = certificates.iter().map(|(one, _)| one.name.as_str());
+        return Err(missing(&name, there));
+    };
+    let (certificate, tag) = certificates.swap_remove(found);
+    Tagged::with(&certificate, tag)
+}
+
+/// Uploads a certificate, or a newer version of one.
+#[utoipa::path(
+    put,
+    path = "/certificates/{name}",
+    tag = "certificates",
+    params(("name" = String, Path), WaitQuery, Precondition),
+    request_body = Upload,
+    responses((
+        status = 200,
+        description = "The revision stays, the change is new; `warnings` where it is expired",
+        body = Committed
+    ))
+)]
+pub(super) async fn put_certificate(
+    caller: Caller<Operator>,
+    State(api): State<Api>,
+    Place(name): Place<String>,
+    Asked(wait): Asked<WaitQuery>,
+    if_match: IfMatch,
+    Json(upload): Json<Upload>,
+) -> Result<Response, Problem> {
+    let patience = wait.patience()?;
+    let pair = Pair::read(&upload.chain, upload.private_key.reveal());
+    let pair = pair.map_err(Problem::mistakes)?;
+    let (new, warnings) = (sealed(&name, &pair, &api.kek)?, pair.warnings(clock::now()));
+    let chain = new.fingerprint();
+    let mut writing = api.store.write(&caller.author).await?;
+    let before = writing.certificate_in_use(&name).await?;
+    if_match.check(before.map(tag_of).as_ref())?;
+    if let Some(other) = writing.chain_in_use(chain).await?.filter(|n| *n != name) {
+        return Err(Problem::mistake(
+            "/chain",
+            format!("this chain is in use as {other}: name that one in the listener"),
+        ));
+    }
+    writing.upload_certificate(&new).await?;
+    let after = writing.certificate_in_use(&name).await?;
+    let mut written = Written::new(writing.commit().await?, after.map(tag_of));
+    written.warnings = warnings;
+    written.answer(&api.store, patience).await
+}
+
+/// Deletes a certificate, all its versions.
+#[utoipa::path(
+    delete,
+    path = "/certificates/{name}",
+    tag = "certificates",
+    params(("name" = String, Path), WaitQuery, Precondition),
+    responses(
+        (status = 200, description = "It is gone", body = Committed),
+        (status = 409, description = "The document names it", content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn delete_certificate(
+    caller: Caller<Operator>,
+    State(api): State<Api>,
+    Place(name): Place<String>,
+    Asked(wait): Asked<WaitQuery>,
+    if_match: IfMatch,
+) -> Result<Response, Problem> {
+    let patience = wait.patience()?;
+    let mut writing = api.store.write(&caller.author).await?;
+    let uploaded = writing.uploaded().await?;
+    let Some(known) = uploaded.iter().find(|one| one.as_str() == name) else {
+        return Err(missing(&name, uploaded.iter().map(Name::as_str)));
+    };
+    let before = writing.certificate_in_use(&name).await?;
+    if_match.check(before.map(tag_of).as_ref())?;
+    is_free(writing.document(), known)?;
+    writing.delete_certificate(known).await?;
+    let written = Written::new(writing.commit().await?, None);
+    written.answer(&api.store, patience).await
+}
+
+/// Every certificate with its tag, by name.
+async fn all(api: &Api) -> Result<Vec<(Certificate, ETag)>, Problem> {
+    let stored = api.store.certificates().await?;
+    let holders = api.store.key_holders().await?;
+    let (_, document) = api.store.document().await?;
+    let shown = |stored: UploadedCertificate| {
+        let held = holders.iter().filter(|(key, _)| *key == stored.fingerprint);
+        let tag = tag_of((stored.fingerprint, stored.uploaded_at));
+        let certificate = Certificate {
+            used_by: used_by(&document, &stored.name),
+            held_by: held.map(|(_, agent)| *agent).collect(),
+            name: stored.name,
+            fingerprint: stored.fingerprint,
+            dns_names: stored.dns_names,
+            not_before: stored.not_before,
+            not_after: stored.not_after,
+            uploaded_at: stored.uploaded_at,
+            uploaded_by: stored.uploaded_by,
+            chain: Some(stored.chain),
+        };
+        (certificate, tag)
+    };
+    Ok(stored.into_iter().map(shown).collect())
+}
+
+/// The tag of a version.
+fn tag_of((chain, uploaded_at): (Fingerprint, OffsetDateTime)) -> ETag {
+    ETag::of(&(chain, uploaded_at.unix_timestamp_nanos().to_string()))
+}
+
+/// The listeners that name a certificate.
+fn used_by(document: &Document, name: &str) -> Vec<String> {
+    let listeners = document.listeners.iter();
+    let using = listeners.filter(|listener| {
+        let mut names = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        names.any(|one| one.as_str() == name)
+    });
+    using.map(|listener| listener.name.to_string()).collect()
+}
+
+fn is_free(document: &Document, name: &Name) -> Result<(), Problem> {
+    if !document.certificate_names().contains(name) {
+        return Ok(());
+    }
+    let listeners = used_by(document, name.as_str());
+    let by = match listeners.as_slice() {
+        [] => "the document's certificates name it".to_owned(),
+        listeners => format!("listeners name it: {}", listeners.join(", ")),
+    };
+    Err(Problem::new(
+        Kind::Conflict,
+        format!("{name} is in use, {by}: take it out there first"),
+    ))
+}
+
+fn missing<'a>(name: &str, there: impl IntoIterator<Item = &'a str>) -> Problem {
+    let there = names::there_is(name, there);
+    Problem::not_found(format!("no certificate is named {name}; {there}"))
+}
+
+/// What a private key is sealed for: the link opens it for the same.
+fn key_purpose(chain: Fingerprint) -> String {
+    format!("private-key/{chain}")
+}
+
+fn sealed(name: &str, pair: &Pair, kek: &Kek) -> Result<NewCertificate, Problem> {
+    let name: Name = name
+        .parse()
+        .map_err(|why| Problem::malformed(format!("the path: {why}")))?;
+    let purpose = key_purpose(Fingerprint::of(pair.chain.as_bytes()));
+    let key_sealed = kek.seal(&purpose, pair.key.as_bytes());
+    Ok(NewCertificate {
+        name,
+        chain: pair.chain.clone(),
+        key_sealed: key_sealed.map_err(Problem::internal)?,
+        dns_names: pair.dns_names.clone(),
+        not_before: pair.not_before,
+        not_after: pair.not_after,
+    })
+}

@@ -1,0 +1,64 @@
+//! What surrounds every request: an id, a deadline, and the end of its answer:
+//! problems are written down here (and logged, once), and headers are set that
+//! every answer has.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::problem::{Kind, Problem};
+use super::wait;
+
+/// For a request that waits for nothing but the database.
+const DEADLINE: Duration = Duration::from_secs(30);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Runs a request, and finishes its answer.
+pub(super) async fn surround(request: Request, next: Next) -> Response {
+    // Never the client's: it stands in the log.
+    let id = Uuid::now_v7().to_string();
+    let deadline = DEADLINE + wait::asked_for(request.uri());
+    let mut response = timeout(deadline, next.run(request))
+        .await
+        .unwrap_or_else(|_| overdue().into_response());
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        log(&problem, &id);
+        *response.body_mut() = Body::from(problem.body(&id));
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn overdue() -> Problem {
+    Problem::unavailable(
+        "this took too long and was given up: read what is there before you try again",
+        Some("a request took too long".to_owned()),
+    )
+}
+
+fn log(problem: &Problem, request_id: &str) {
+    let Some(cause) = problem.cause() else {
+        return;
+    };
+    if problem.kind() == Kind::Internal {
+        tracing::error!(request_id, cause, "a request failed");
+    } else {
+        tracing::warn!(request_id, cause, "a request could not be served");
+    }
+}

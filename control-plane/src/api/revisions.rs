@@ -1,0 +1,197 @@
+//! Revisions: every document there was, what each changed, and the way back.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::answer::{Committed, Difference, Items, Tagged};
+use super::auth::{Caller, Operator, Viewer};
+use super::config;
+use super::etag::{ETag, IfMatch, Precondition};
+use super::extract::{Asked, Place};
+use super::problem::Problem;
+use super::wait::WaitQuery;
+use super::{resource, schema};
+use crate::store::{self, Revision};
+
+/// A page of what grows.
+#[derive(Clone, Copy, Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Page {
+    /// How many: 50 unless written, 1000 at most.
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+    /// Only those with a smaller number: the last of the page before.
+    before: Option<u64>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            limit: 50,
+            before: None,
+        }
+    }
+}
+
+impl Page {
+    /// Where it begins, and how long it is.
+    pub(super) fn bounds(self) -> Result<(Option<u64>, u32), Problem> {
+        if !(1..=1000).contains(&self.limit) {
+            return Err(Problem::malformed("the query: limit is 1 to 1000"));
+        }
+        Ok((self.before, self.limit))
+    }
+}
+
+/// A revision in a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevisionInfo {
+    number: u64,
+    author: String,
+    /// What was done: `apply config`, `put pools/game`, `rollback revisions/7`.
+    action: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// A revision with its document.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevisionDocument {
+    #[serde(flatten)]
+    info: RevisionInfo,
+    #[schema(value_type = schema::Document)]
+    document: Value,
+}
+
+/// What differs between two revisions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevisionDiff {
+    from: u64,
+    to: u64,
+    diff: Vec<Difference>,
+}
+
+/// The query of a comparison.
+#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Against {
+    /// The other revision: the one before when absent; 0 is the empty document.
+    against: Option<u64>,
+}
+
+/// Revisions, youngest first.
+#[utoipa::path(
+    get,
+    path = "/revisions",
+    tag = "history",
+    params(Page),
+    responses((status = 200, description = "A page", body = Items<RevisionInfo>))
+)]
+pub(super) async fn list_revisions(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+    Asked(page): Asked<Page>,
+) -> Result<Tagged, Problem> {
+    let (before, limit) = page.bounds()?;
+    let revisions = api.store.revisions(before, limit).await?;
+    Tagged::list(revisions.into_iter().map(RevisionInfo::from))
+}
+
+/// One revision, with its document as it was.
+#[utoipa::path(
+    get,
+    path = "/revisions/{number}",
+    tag = "history",
+    params(("number" = u64, Path)),
+    responses((status = 200, description = "It never changes", body = RevisionDocument))
+)]
+pub(super) async fn read_revision(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+    Place(number): Place<u64>,
+) -> Result<Tagged, Problem> {
+    let found = api.store.revision(number).await?;
+    let (info, document) = found.ok_or_else(|| missing(number))?;
+    Tagged::of(&RevisionDocument {
+        info: info.into(),
+        document,
+    })
+}
+
+/// What a revision changed, against another one.
+#[utoipa::path(
+    get,
+    path = "/revisions/{number}/diff",
+    tag = "history",
+    params(("number" = u64, Path), Against),
+    responses((status = 200, description = "From the other one to this", body = RevisionDiff))
+)]
+pub(super) async fn diff_revision(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+    Place(to): Place<u64>,
+    Asked(Against { against }): Asked<Against>,
+) -> Result<Tagged, Problem> {
+    let from = against.unwrap_or(to.saturating_sub(1));
+    let both = api.store.two_revisions(from, to).await?;
+    let (old, new) = both.ok_or_else(|| {
+        Problem::not_found(format!(
+            "no revisions {from} and {to}: see /api/v1/revisions"
+        ))
+    })?;
+    let diff = store::difference(&old, &new);
+    Tagged::of(&RevisionDiff {
+        from,
+        to,
+        diff: diff.into_iter().map(Into::into).collect(),
+    })
+}
+
+/// Applies the document of an old revision again, as a new one. Mistakes, such as a
+/// certificate that was deleted since, point into that document: `/config/...`.
+#[utoipa::path(
+    post,
+    path = "/revisions/{number}/rollback",
+    tag = "history",
+    params(("number" = u64, Path), WaitQuery, Precondition),
+    responses((status = 200, description = "What changed", body = Committed))
+)]
+pub(super) async fn roll_back(
+    caller: Caller<Operator>,
+    State(api): State<Api>,
+    Place(number): Place<u64>,
+    Asked(wait): Asked<WaitQuery>,
+    if_match: IfMatch,
+) -> Result<Response, Problem> {
+    let patience = wait.patience()?;
+    let mut writing = api.store.write(&caller.author).await?;
+    if_match.check(Some(&ETag::of_document(writing.numbers())))?;
+    let tree = writing.past(number).await?;
+    let tree = tree.ok_or_else(|| missing(number))?;
+    let document = resource::in_fleet(&mut writing, tree, None).await?;
+    writing.set_document(document, "rollback", &format!("revisions/{number}"));
+    let written = config::committed(writing, None).await?;
+    written.answer(&api.store, patience).await
+}
+
+impl From<Revision> for RevisionInfo {
+    fn from(revision: Revision) -> Self {
+        Self {
+            number: revision.number,
+            author: revision.author,
+            action: revision.action,
+            created_at: revision.created_at,
+        }
+    }
+}
+
+fn missing(number: u64) -> Problem {
+    Problem::not_found(format!("no revision {number}: see /api/v1/revisions"))
+}

@@ -1,0 +1,118 @@
+//! The whole at a glance.
+
+use axum::extract::State;
+use serde::Serialize;
+use tidegate_core::document::{AcceptProxy, Document, Listener};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Api;
+use super::answer::Tagged;
+use super::auth::{Caller, Viewer};
+use super::problem::Problem;
+use crate::store::{AgentCounts, BackendCounts, ConnectionCounts, ReplicaSeen};
+
+/// The whole at a glance.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    cluster: Uuid,
+    /// The database's incarnation: numbers of two epochs are never compared.
+    epoch: Uuid,
+    /// Of the control plane that answers.
+    version: &'static str,
+    /// The control plane that answers.
+    replica: Uuid,
+    change: u64,
+    revision: u64,
+    /// Control planes that live.
+    replicas: Vec<ReplicaSeen>,
+    agents: AgentCounts,
+    backends: BackendCounts,
+    connections: ConnectionCounts,
+    certificates: Vec<CertificateEnd>,
+}
+
+/// Until when a certificate is valid.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CertificateEnd {
+    name: String,
+    #[serde(with = "time::serde::rfc3339")]
+    not_after: OffsetDateTime,
+}
+
+/// The whole at a glance.
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "fleet",
+    responses((status = 200, description = "Counts over the whole fleet", body = Status))
+)]
+pub(super) async fn read_status(
+    _: Caller<Viewer>,
+    State(api): State<Api>,
+) -> Result<Tagged, Problem> {
+    let (_, document) = api.store.document().await?;
+    let overview = api
+        .store
+        .overview(&edge(&document), api.fresh_since())
+        .await?;
+    let certificates = api.store.certificates().await?;
+    let ends = certificates.into_iter().map(|stored| CertificateEnd {
+        name: stored.name,
+        not_after: stored.not_after,
+    });
+    Tagged::of(&Status {
+        cluster: api.cluster,
+        epoch: overview.numbers.epoch,
+        version: api.version,
+        replica: api.replica,
+        change: overview.numbers.change,
+        revision: overview.numbers.revision,
+        replicas: overview.replicas,
+        agents: overview.agents,
+        backends: overview.backends,
+        connections: overview.connections,
+        certificates: ends.collect(),
+    })
+}
+
+/// The listeners where clients come into the fleet: not those behind balancers,
+/// where each of their connections would count again.
+fn edge(document: &Document) -> Vec<String> {
+    let is_behind = |listener: &&Listener| {
+        let mut pools = document.pools.iter();
+        let discovered = pools.any(|pool| {
+            let discover = pool.discover.as_ref();
+            discover.is_some_and(|discover| discover.listener == listener.name)
+        });
+        discovered || listener.accept_proxy() == AcceptProxy::Balancers
+    };
+    let listeners = document.listeners.iter();
+    let edge = listeners.filter(|listener| !is_behind(listener));
+    edge.map(|listener| listener.name.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_counted_where_it_comes_in() {
+        let document = Document::parse(
+            r#"
+            listeners:
+            - { name: edge, role: balancer, bind: ":443", pool: tls }
+            - { name: tls, role: terminator, bind: ":8443", pool: node, accept_proxy: [10.0.0.0/8], tls: { certificates: [c] } }
+            - { name: behind, role: terminator, bind: ":8444", pool: node, tls: { certificates: [c] } }
+            - { name: alone, role: terminator, bind: ":9443", pool: node, accept_proxy: none, tls: { certificates: [c] } }
+            pools:
+            - { name: tls, proxy_protocol: v2, discover: { listener: tls } }
+            - { name: node, backends: [{ address: ":3000" }] }
+            certificates: [{ name: c, chain: x, private_key: y }]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(edge(&document), ["edge", "alone"]);
+    }
+}
