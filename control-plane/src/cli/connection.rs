@@ -22,21 +22,23 @@ use crate::cli::words;
 /// A token, an authority or a settings file is smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// Above these options in every command's help.
+const HEADING: &str = "Connection";
+
 /// What every command takes.
 #[derive(Args, Clone, Default)]
-#[command(next_help_heading = "Connection")]
 pub(crate) struct Given {
     /// Where the control plane answers REST [env: TIDEGATE_URL]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "URL")]
     url: Option<String>,
 
     /// A file with an API token [env, the token itself: TIDEGATE_TOKEN]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
     /// The authority that signed the control plane's certificate; the machine's own authorities
     /// when absent [env: TIDEGATE_CA_FILE]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
 
