@@ -1,0 +1,232 @@
+//! What is written to a fleet: all mistakes at once and nothing changed, one of two
+//! racing writers, numbers without gaps, and no message for what is the same.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::json;
+use tidegate_tests::rest::Body;
+use tidegate_tests::stage::HOST;
+use tidegate_tests::{Agent, Steered, until};
+
+const WRITERS: usize = 8;
+const COMMITS_EACH: usize = 150;
+
+#[tokio::test]
+async fn ten_mistakes_have_ten_pointers_and_change_nothing() {
+    let fleet = Steered::start().await;
+    let rest = &fleet.control_plane.rest;
+    let before = (rest.get("/config").await, rest.get("/status").await);
+    let mut wrong = fleet.document.clone();
+    wrong["listeners"][0]["bind"] = json!("nowhere");
+    wrong["listeners"][0]["pool"] = json!("none-such");
+    wrong["listeners"][0]["policy"] = json!("none-such");
+    wrong["listeners"][1]["tls"]["certificates"] = json!(["none-such"]);
+    wrong["listeners"][1]["colour"] = json!("blue");
+    wrong["pools"][0]["discover"]["listener"] = json!("edge");
+    wrong["pools"][1]["balance"] = json!("by_heart");
+    wrong["pools"][1]["backends"][0]["weight"] = json!(0);
+    wrong["policies"][0]["deny"] = json!(["10.0.0.1/8"]);
+    wrong["certificates"] = json!([{ "name": HOST }, { "name": "never-uploaded" }]);
+    for path in ["/config", "/config?dry_run=true"] {
+        let problem = rest
+            .refused(422, Method::PUT, path, Body::Json(&wrong))
+            .await;
+        assert_eq!(problem["type"], "urn:tidegate:problem:invalid-document");
+        let errors = problem["errors"].as_array().unwrap();
+        let pointers: BTreeSet<&str> = errors
+            .iter()
+            .map(|e| e["pointer"].as_str().unwrap())
+            .collect();
+        assert!(pointers.len() >= 10, "{problem:#}");
+        for pointer in [
+            "/listeners/0/bind",
+            "/listeners/1/colour",
+            "/pools/1/balance",
+            "/pools/1/backends/0/weight",
+            "/policies/0/deny/0",
+            "/certificates/1",
+        ] {
+            let found = pointers.iter().any(|found| found.starts_with(pointer));
+            assert!(found, "{pointer} in {pointers:?}");
+        }
+    }
+    let after = (rest.get("/config").await, rest.get("/status").await);
+    assert_eq!(before.0, after.0);
+    assert_eq!(before.1["change"], after.1["change"]);
+}
+
+#[tokio::test]
+async fn of_two_writers_that_read_the_same_one_is_told_that_it_is_late() {
+    let fleet = Steered::start().await;
+    let rest = &fleet.control_plane.rest;
+    for (path, bodies) in [
+        (
+            "/config",
+            ["/policies/0/deny"; 2].map(|_| fleet.document.clone()),
+        ),
+        (
+            "/policies/clients",
+            ["10.1.0.0/16", "10.2.0.0/16"].map(|net| json!({ "name": "clients", "deny": [net] })),
+        ),
+    ] {
+        let [mut one, mut other] = bodies;
+        if path == "/config" {
+            one["policies"][0]["deny"] = json!(["10.3.0.0/16"]);
+            other["policies"][0]["deny"] = json!(["10.4.0.0/16"]);
+        }
+        let etag = rest.etag(path).await;
+        let (one, other) = tokio::join!(
+            rest.put_if(path, &etag, &one),
+            rest.put_if(path, &etag, &other),
+        );
+        let mut statuses = [one.0, other.0];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 412], "{path}: {one:?} {other:?}");
+    }
+}
+
+#[tokio::test]
+async fn eight_writers_leave_no_gap_and_a_poller_sees_every_number_in_order() {
+    let fleet = Steered::start().await;
+    let rest = &fleet.control_plane.rest;
+    let first = rest.get("/status").await["revision"].as_u64().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let poller = tokio::spawn(poll(rest.clone(), first, Arc::clone(&done)));
+    let writers = (0..WRITERS).map(async |writer| {
+        let mut written = Vec::new();
+        for n in 0..COMMITS_EACH {
+            let path = format!("/policies/writer-{writer}");
+            let policy = json!({ "deny": [format!("10.{writer}.{n}.0/24")] });
+            let commit = rest.put(&path, &policy).await;
+            written.push(commit["revision"].as_u64().unwrap());
+        }
+        assert!(written.is_sorted(), "{written:?}");
+        written
+    });
+    let mut written: Vec<u64> = join_all(writers).await.concat();
+    done.store(true, Ordering::Release);
+    written.sort_unstable();
+    let last = first + u64::try_from(WRITERS * COMMITS_EACH).unwrap();
+    assert_eq!(written, (first + 1..=last).collect::<Vec<_>>());
+    let seen = poller.await.unwrap();
+    assert_eq!(seen, (first + 1..=last).collect::<Vec<_>>());
+}
+
+/// Reads on from the last number it has seen, as any follower would.
+async fn poll(rest: tidegate_tests::rest::Rest, from: u64, done: Arc<AtomicBool>) -> Vec<u64> {
+    let mut seen = Vec::new();
+    let mut last = from;
+    loop {
+        let finished = done.load(Ordering::Acquire);
+        let page = rest.get("/revisions?limit=1000").await;
+        let items = page["items"].as_array().unwrap();
+        let mut new: Vec<u64> = items
+            .iter()
+            .map(|item| item["number"].as_u64().unwrap())
+            .filter(|number| *number > last)
+            .collect();
+        new.sort_unstable();
+        // A number below one that was seen would never be found again.
+        last = new.last().copied().unwrap_or(last);
+        seen.extend(new);
+        if finished {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_the_same_is_neither_committed_nor_sent() {
+    let fleet = Steered::start().await;
+    let rest = &fleet.control_plane.rest;
+    let before = rest.get("/status").await["change"].clone();
+    let logged: Vec<usize> = fleet.agents().map(Agent::log_len).collect();
+    let commit = rest.put("/config?wait=applied", &fleet.document).await;
+    assert_eq!(commit["changed"], false, "{commit:#}");
+    assert_eq!(commit["diff"], json!([]));
+    assert_eq!(rest.get("/status").await["change"], before);
+
+    // A change that only concerns the balancer is no message for a terminator.
+    let mut changed = fleet.document.clone();
+    changed["pools"][0]["balance"] = json!("round_robin");
+    rest.apply(&changed).await;
+    let applied = |agent: &Agent, from| {
+        let events = agent.events_since(from);
+        let answers = ["applied", "unchanged"];
+        events
+            .iter()
+            .filter(|event| answers.contains(&event.message()))
+            .count()
+    };
+    let counts: Vec<usize> = fleet
+        .agents()
+        .zip(logged)
+        .map(|(agent, from)| applied(agent, from))
+        .collect();
+    assert_eq!(counts, [0, 0, 1], "two terminators, then the balancer");
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_run_a_revision_says_why_and_goes_on_alone() {
+    let mut fleet = Steered::start().await;
+    // Somebody has this address on one of the two machines: planning cannot know.
+    let taken = fleet.stage.net.at(2, 9443);
+    let _somebody = std::net::TcpListener::bind(taken).unwrap();
+    fleet.document["listeners"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({
+            "name": "extra", "role": "terminator", "agents": { "app": "game" }, "bind": ":9443",
+            "tls": { "certificates": [HOST] }, "mode": "http", "pool": "game-node",
+        }));
+    fleet.document["policies"][0]["deny"] = json!(["203.0.113.9"]);
+    let rest = &fleet.control_plane.rest;
+    let commit = rest.put("/config?wait=applied", &fleet.document).await;
+    let failed = commit["applied"]["failed"].as_array().unwrap();
+    let bad = rest.agent_at(fleet.stage.net.terminator(0)).await;
+    assert_eq!(failed.len(), 1, "{commit:#}");
+    assert_eq!(failed[0]["agent"], bad["id"]);
+    let mistake = &failed[0]["mistakes"][0];
+    assert_eq!(mistake["pointer"], "/listeners/extra/bind", "{mistake:#}");
+    assert!(
+        mistake["message"]
+            .as_str()
+            .unwrap()
+            .contains(&taken.to_string()),
+        "{mistake:#}"
+    );
+    assert_eq!(
+        commit["applied"]["applied"].as_array().unwrap().len(),
+        2,
+        "{commit:#}"
+    );
+
+    assert_eq!(
+        (&bad["state"], &bad["in_sync"]),
+        (&json!("failed"), &json!(false)),
+        "{bad:#}"
+    );
+    assert_ne!(bad["applied"]["revision"], commit["revision"]);
+    // The old state goes on.
+    until("each terminator answers", async || {
+        let mut letters = BTreeSet::new();
+        for client in 0..20 {
+            let name = fleet.whoami(client).await["name"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            letters.insert(name.chars().next());
+        }
+        letters.len() == 2
+    })
+    .await;
+    let other = rest.agent_at(fleet.stage.net.terminator(1)).await;
+    assert_eq!(
+        other["applied"]["revision"], commit["revision"],
+        "{other:#}"
+    );
+}
