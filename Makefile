@@ -13,11 +13,11 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Set up, build, and run a balancer, two terminators and four Node.js processes here
+demo: ## Set up, build, and run a whole fleet here: control plane, balancer, two terminators, four apps
 	@scripts/setup demo
 	cargo build --workspace --bins
-# Killed with make, even by kill -9: nothing may be left behind.
-	@exec setpriv --pdeathsig TERM $(TARGET)/debug/tidegate-demo
+# Killed with make, even by kill -9: no process may be left behind.
+	@exec setpriv --pdeathsig TERM $(TARGET)/debug/tidegate dev
 
 .PHONY: test
 test: setup check ## Set up, then run everything CI runs

@@ -1,7 +1,6 @@
 //! The end-to-end harness: the real `tidegate-agent` and `tidegate serve`, real
 //! Node.js processes, clients at any loopback address and backends that misbehave on
-//! purpose.
-//! Tests (`tests/e2e`) and the demo (`bin/tidegate-demo.rs`) are built from it.
+//! purpose. Tests (`tests/e2e`) are built from it.
 //!
 //! Nothing waits by sleeping: a test waits for an event (a log line, a byte, the
 //! end of a process) under [`DEADLINE`], or asks an admin endpoint [`until`] it

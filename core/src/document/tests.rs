@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const CANONICAL: &str = include_str!("../../../examples/demo/chain.yaml");
+const CANONICAL: &str = include_str!("../../../examples/standalone/chain.yaml");
 
 fn pointers(text: &str) -> Vec<String> {
     let mistakes = Document::parse(text).expect_err("it has mistakes");

@@ -7,7 +7,7 @@
 mod backends;
 mod certificates;
 mod changes;
-mod demo;
+mod dev;
 mod documents;
 mod fleet_documents;
 mod fleet_join;

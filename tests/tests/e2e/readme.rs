@@ -3,6 +3,7 @@
 //! they take well-known ports, and in a process namespace, so that whatever
 //! they leave in the background ends with them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -26,7 +27,7 @@ async fn the_readmes_five_minutes_lead_to_an_app_behind_tls() {
     let installed = script(&install.join("\n"), folder.path(), &[]).await;
     assert!(installed.status.success(), "{}", said(&installed));
 
-    let done = script(&rest.join("\n"), folder.path(), NAMESPACE).await;
+    let done = script(&rest.join("\n"), folder.path(), &namespace()).await;
     let said = said(&done);
     assert!(done.status.success(), "{said}");
     assert_eq!(said.matches("\"client_ip\"").count(), 2, "{said}");
@@ -44,7 +45,8 @@ async fn make_demo_serves_https_and_wss() {
         commands.contains("make demo") && commands.contains("make test"),
         "{commands}"
     );
-    // Ready, one request through the chain, then Ctrl-C.
+    let state = tempfile::tempdir().unwrap();
+    // Up, one request through the chain, then Ctrl-C.
     let steps = r#"
         exec 3< <(exec make demo 2>&1)
         demo=$!
@@ -56,25 +58,33 @@ async fn make_demo_serves_https_and_wss() {
             esac
         done
         eval "$whoami"
-        pkill -INT -x tidegate-demo
+        # Written so that it does not find this shell.
+        pkill -INT -f "[t]idegate dev"
         wait "$demo"
     "#;
-    let done = script(steps, &repository(), NAMESPACE).await;
+    let steps = format!("export XDG_STATE_HOME={}\n{steps}", state.path().display());
+    let done = script(&steps, &repository(), &namespace()).await;
     let said = said(&done);
     assert!(done.status.success(), "{said}");
     assert!(said.contains("\"x-forwarded-proto\""), "{said}");
 }
 
-/// Loopback comes up by hand in a new namespace.
-const NAMESPACE: &[&str] = &[
-    "unshare",
-    "--map-root-user",
-    "--net",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-];
+/// Loopback comes up by hand in a new namespace. Users stay who they are: Postgres
+/// runs for anybody but root, and root's drops to another user.
+fn namespace() -> Vec<&'static str> {
+    let ours = [
+        "unshare",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
+    let of_a_user = ["--map-current-user", "--keep-caps"];
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|us| us.uid() == 0);
+    let more = if is_root { &[][..] } else { &of_a_user };
+    ours.iter().chain(more).copied().collect()
+}
 
 async fn script(steps: &str, folder: &Path, within: &[&str]) -> Output {
     let up = if within.is_empty() {
