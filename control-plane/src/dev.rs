@@ -15,6 +15,7 @@ mod invite;
 mod process;
 mod stop;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -76,9 +77,8 @@ async fn until_stopped(dev: Dev) -> anyhow::Result<()> {
     let home = Home::open(dev.state_dir.as_deref(), dev.reset)?;
     let addresses = home.addresses(dev.network, dev.port)?;
     addresses.are_free()?;
-    println!(
-        "Tidegate dev: a control plane, a balancer, two terminators, four Node.js processes.\n"
-    );
+    home.keep(&addresses)?;
+    say("Tidegate dev: a control plane, a balancer, two terminators, four Node.js processes.\n");
 
     let data = home.at("postgres");
     let mut postgres = tokio::select! {
@@ -98,10 +98,10 @@ async fn until_stopped(dev: Dev) -> anyhow::Result<()> {
         process.end().await;
     }
     postgres.stop().await?;
-    println!(
+    say(&format!(
         "\nStopped. What was stored is kept in {}",
         home.path().display()
-    );
+    ));
     outcome
 }
 
@@ -147,16 +147,24 @@ async fn serve(
         [] => step("healthy", "every process answers through the whole chain"),
         // The document is no longer ours: who changed it may have meant that.
         missing if first_run => bail!("the fleet is not healthy:\n  {}", missing.join("\n  ")),
-        missing => println!("\nNot everything is healthy:\n  {}", missing.join("\n  ")),
+        missing => say(&format!(
+            "\nNot everything is healthy:\n  {}",
+            missing.join("\n  ")
+        )),
     }
     fleet.forget_tokens();
     home.write_report(&invite::report(home, addresses, postgres.pid(), processes))?;
-    println!("{}", invite::text(home, addresses, app));
+    say(&invite::text(home, addresses, app));
     watch(postgres, processes).await
 }
 
+/// Writes a line; whoever listened may have gone, and the fleet goes on.
+fn say(text: &str) {
+    let _gone = writeln!(std::io::stdout(), "{text}");
+}
+
 fn step(name: &str, what: &str) {
-    println!("  {name:<14} {what}");
+    say(&format!("  {name:<14} {what}"));
 }
 
 fn control_plane(home: &Home, at: &Addresses, postgres: &Server) -> anyhow::Result<Process> {
@@ -231,9 +239,9 @@ async fn watch(postgres: &mut Server, processes: &mut Vec<Process>) -> anyhow::R
         tokio::select! {
             status = postgres.ended(), if postgres_runs => {
                 postgres_runs = false;
-                println!("postgres ended: {}; {}", status?, postgres.log().display());
+                say(&format!("postgres ended: {}; {}", status?, postgres.log().display()));
             }
-            ended = first_end(processes), if !processes.is_empty() => println!("{ended}"),
+            ended = first_end(processes), if !processes.is_empty() => say(&ended),
             else => bail!("everything has ended"),
         }
     }

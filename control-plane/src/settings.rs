@@ -11,7 +11,7 @@ use crate::{cli, dev};
 
 /// Tidegate: the front door for WebSocket and Node.js fleets.
 #[derive(Parser)]
-#[command(name = "tidegate", version, max_term_width = 100)]
+#[command(name = "tidegate", version)]
 pub(crate) struct Settings {
     #[command(subcommand)]
     pub(crate) command: Command,

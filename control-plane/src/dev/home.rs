@@ -100,14 +100,10 @@ impl Home {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let addresses = Addresses {
+                return Ok(Addresses {
                     network: network.unwrap_or_default(),
                     port: port.unwrap_or(DEFAULT_PORT),
-                };
-                let kept =
-                    json!({ "network": addresses.network.to_string(), "port": addresses.port });
-                write_private(&path, &format!("{kept}\n"))?;
-                return Ok(addresses);
+                });
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
@@ -125,6 +121,12 @@ impl Home {
             );
         }
         Ok(kept)
+    }
+
+    /// Keeps them for later runs; not before they are known to be free.
+    pub(super) fn keep(&self, addresses: &Addresses) -> anyhow::Result<()> {
+        let kept = json!({ "network": addresses.network.to_string(), "port": addresses.port });
+        Ok(write_private(&self.at(SETTINGS), &format!("{kept}\n"))?)
     }
 
     /// A log, empty, and where it is.
@@ -238,6 +240,9 @@ mod tests {
         let network: Network = "127.8.9".parse().unwrap();
         let home = Home::open(Some(folder.path()), false).unwrap();
         let first = home.addresses(Some(network), Some(9443)).unwrap();
+        // Not yet: somebody may have had one of them.
+        assert_eq!(home.addresses(None, None).unwrap().port, DEFAULT_PORT);
+        home.keep(&first).unwrap();
         assert_eq!(home.addresses(None, None).unwrap(), first);
         assert_eq!(home.addresses(Some(network), None).unwrap(), first);
         let error = home.addresses(None, Some(8443)).unwrap_err().to_string();

@@ -46,22 +46,29 @@ async fn make_demo_serves_https_and_wss() {
         "{commands}"
     );
     let state = tempfile::tempdir().unwrap();
-    // Up, one request through the chain, then Ctrl-C.
+    let typed = commands.lines().filter(|line| line.trim().starts_with("tidegate "));
+    let typed: Vec<&str> = typed.map(str::trim).collect();
+    assert!(typed.len() > 2, "{commands}");
+    // Up, one request through the chain, the README's own lines, then Ctrl-C.
     let steps = r#"
         exec 3< <(exec make demo 2>&1)
         demo=$!
         while read -r line <&3; do
             printf '%s\n' "$line"
             case $line in
+                "export PATH="*) first=$line ;;
                 "curl --cacert"*) whoami=${whoami:-$line} ;;
                 "Ctrl-C stops"*) break ;;
             esac
         done
         eval "$whoami"
+        eval "$first"
+        TYPED
         # Written so that it does not find this shell.
         pkill -INT -f "[t]idegate dev"
         wait "$demo"
     "#;
+    let steps = steps.replace("TYPED", &typed.join("\n"));
     let steps = format!("export XDG_STATE_HOME={}\n{steps}", state.path().display());
     let done = script(&steps, &repository(), &namespace()).await;
     let said = said(&done);
@@ -139,11 +146,11 @@ fn shell_of(heading: &str) -> String {
         .collect()
 }
 
+/// The lines of a section that are set in.
 fn indented_of(heading: &str) -> String {
-    section(heading)
-        .lines()
-        .filter(|line| line.starts_with("    "))
-        .collect()
+    let lines = section(heading).lines();
+    let lines: Vec<&str> = lines.filter(|line| line.starts_with("    ")).collect();
+    lines.join("\n")
 }
 
 fn copy_app(to: &Path) {
