@@ -16,7 +16,7 @@ use tidegate_proto::v1::{self, snapshot_status};
 use tidegate_proto::{REASON, reason};
 use tonic::{Code, Status};
 
-use super::fake::{AGENT, Fake, Session, message};
+use super::fake::{Fake, message};
 use super::fleet::{Ending, Fleet};
 use crate::plane::Plane;
 use crate::settings::{AdminAddr, Command, Run, Settings};
@@ -147,6 +147,17 @@ fn pair() -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
+fn refusal(code: Code, why: &'static str) -> Status {
+    let mut status = Status::new(code, "the control plane's words");
+    let why = why.parse().unwrap();
+    status.metadata_mut().insert(REASON, why);
+    status
+}
+
+fn is_here(path: &std::path::Path) -> bool {
+    path.exists()
+}
+
 #[tokio::test]
 async fn an_agent_joins_takes_keys_then_a_snapshot_and_keeps_both_for_a_restart() {
     let mut stage = Stage::new().await;
@@ -182,4 +193,400 @@ async fn an_agent_joins_takes_keys_then_a_snapshot_and_keeps_both_for_a_restart(
         &mut stage.fake,
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_changes_nothing_and_says_every_reason() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, state| {
+            let mut session = fake.welcomed().await;
+            let good = unbound(AdminState::Ready);
+            assert_eq!(session.send(&good, 1).await.0, APPLIED);
+
+            // Not an address of this host, a chain that none is, a key that is not here.
+            let mut bad = with_certificate("no PEM");
+            bad.listeners = two_backends().listeners;
+            bad.listeners[0].bind = "192.0.2.1:9".parse().unwrap();
+            let (state_of, mistakes) = session.send(&bad, 2).await;
+            let places: Vec<_> = mistakes.iter().map(|m| m.pointer.as_str()).collect();
+            assert_eq!(state_of, FAILED);
+            assert_eq!(places, ["/certificates/example", "/listeners/edge/bind"]);
+            assert_eq!(state.active().hash, Some(good.hash()));
+
+            // Not a snapshot at all: told, and the session goes on.
+            let Told::Snapshot(mut garbage) = message(&good, 3) else {
+                panic!("a snapshot")
+            };
+            garbage.payload = b"garbage".as_slice().into();
+            garbage.plain_length = 7;
+            session.tell(Told::Snapshot(garbage)).await;
+            session.status(3).await;
+            let (state_of, mistakes) = session.status(3).await;
+            assert_eq!((state_of, mistakes[0].pointer.as_str()), (FAILED, ""));
+
+            let next = unbound(AdminState::Drain);
+            assert_eq!(session.send(&next, 4).await, (APPLIED, vec![]));
+            assert_eq!(state.active().hash, Some(next.hash()));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_address_that_a_failed_snapshot_took_is_free_again() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let free = {
+                let found = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                found.local_addr().unwrap()
+            };
+            let mut session = fake.welcomed().await;
+            let mut bad = with_certificate("no PEM");
+            bad.listeners = two_backends().listeners;
+            bad.listeners[0].bind = free;
+            let (state_of, mistakes) = session.send(&bad, 1).await;
+            assert_eq!((state_of, mistakes.len()), (FAILED, 1), "{mistakes:?}");
+            assert!(std::net::TcpListener::bind(free).is_ok());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_equal_snapshot_is_a_no_op_and_up_to_date_only_moves_the_numbers() {
+    let mut stage = Stage::new().await;
+    let snapshot = unbound(AdminState::Ready);
+    stage
+        .run(async |fake, state| {
+            let mut session = fake.welcomed().await;
+            session.send(&snapshot, 1).await;
+            let before = state.active_owned();
+            assert_eq!(session.send(&snapshot, 2).await, (APPLIED, vec![]));
+            assert!(Arc::ptr_eq(&before, &state.active_owned()));
+
+            let version = super::fake::version(&snapshot, 9);
+            session
+                .tell(Told::UpToDate(v1::UpToDate {
+                    version: Some(version.into()),
+                }))
+                .await;
+            session
+                .tell(Told::Reconnect(v1::Reconnect { within_ms: 1 }))
+                .await;
+            let again = fake.session().await;
+            assert_eq!(again.hello.snapshot.as_ref().unwrap().change, 9);
+            assert_eq!(again.hello.boot_id, session.hello.boot_id);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn every_lane_is_acknowledged_by_its_own_number_and_remembered() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let mut session = fake.welcomed().await;
+            session
+                .tell(Told::TicketKeys(v1::TicketKeys {
+                    number: 3,
+                    ..Default::default()
+                }))
+                .await;
+            assert!(matches!(session.said().await, Said::TicketKeysAck(a) if a.number == 3));
+            session
+                .tell(Told::BanFull(v1::BanFull {
+                    number: 5,
+                    ..Default::default()
+                }))
+                .await;
+            assert!(matches!(session.said().await, Said::BansAck(a) if a.number == 5));
+            let delta = |from, to| {
+                Told::BanDelta(v1::BanDelta {
+                    from,
+                    to,
+                    ..Default::default()
+                })
+            };
+            session.tell(delta(5, 6)).await;
+            assert!(matches!(session.said().await, Said::BansAck(a) if a.number == 6));
+            session
+                .tell(Told::Challenges(v1::Challenges {
+                    number: 7,
+                    ..Default::default()
+                }))
+                .await;
+            assert!(matches!(session.said().await, Said::ChallengesAck(a) if a.number == 7));
+            // A gap: what is held does not fit, so the session begins anew with what is.
+            session.tell(delta(8, 9)).await;
+            session.ended().await;
+            let hello = fake.session().await.hello;
+            assert_eq!((hello.ticket_keys, hello.bans, hello.challenges), (3, 6, 7));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_command_is_carried_out_or_refused_in_words() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let mut session = fake.welcomed().await;
+            for (command, refused) in [
+                (Some(Ordered::CutClients("192.0.2.0/24".into())), false),
+                (Some(Ordered::CutClients("nobody".into())), true),
+                (None, true),
+            ] {
+                session
+                    .tell(Told::Command(v1::Command { number: 2, command }))
+                    .await;
+                match session.said().await {
+                    Said::CommandResult(result) => {
+                        assert_eq!((result.number, !result.error.is_empty()), (2, refused));
+                    }
+                    _ => panic!("no result"),
+                }
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_enroll_is_asked_for_again_with_the_same_key() {
+    let mut stage = Stage::new().await;
+    stage.fake.lose_answers(2);
+    let settings = stage.settings();
+    let joining = started(&settings);
+    tokio::pin!(joining);
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        let request = tokio::select! {
+            request = stage.fake.enrolled() => request,
+            _ = &mut joining => panic!("joined without an answer"),
+        };
+        let csr = rcgen::CertificateSigningRequestParams::from_der(&request.csr.into());
+        keys.push(rcgen::PublicKeyData::subject_public_key_info(
+            &csr.unwrap().public_key,
+        ));
+    }
+    let (fleet, plane) = joining.await;
+    assert!(keys.iter().all(|key| *key == keys[0]));
+    let proof = async |fake: &mut Fake, _: &State| fake.session().await.key;
+    assert_eq!(drive(fleet, plane, proof, &mut stage.fake).await, keys[0]);
+}
+
+#[tokio::test]
+async fn a_refused_token_ends_the_program_with_the_mend() {
+    for (why, mend) in [
+        (
+            reason::TOKEN_UNKNOWN,
+            "make one with `tidegate token create`",
+        ),
+        (reason::TOKEN_USED, "--uses N"),
+        (reason::TOKEN_EXPIRED, "make another one"),
+        (reason::TOKEN_ROLE, "leave --role out"),
+    ] {
+        let stage = Stage::new().await;
+        stage
+            .fake
+            .refuse_with(Some(refusal(Code::FailedPrecondition, why)));
+        let refused = Fleet::join(&stage.settings()).await.err().unwrap();
+        let refused = format!("{refused:#}");
+        assert!(refused.contains("the control plane's words"), "{refused}");
+        assert!(refused.contains(mend), "{refused}");
+        let token = stage.fake.ca.token().reveal();
+        assert!(!refused.contains(&token), "{refused}");
+        assert!(!is_here(&stage.path("state/identity.json")));
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_live_seconds_are_renewed_and_the_next_connection_uses_them() {
+    let mut stage = Stage::new().await;
+    stage.fake.issue_for(Duration::from_secs(3));
+    stage
+        .run(async |fake, _| {
+            let session = fake.welcomed().await;
+            let first = fake.renewed().await;
+            let second = fake.renewed().await;
+            assert!(
+                first != second && session.key != first,
+                "each has a new key"
+            );
+            // The answer to the second may be on its way: whichever is in use, it is
+            // not the one that ends first.
+            session
+                .tell(Told::Reconnect(v1::Reconnect { within_ms: 1 }))
+                .await;
+            let again = fake.session().await;
+            assert!([first, second].contains(&again.key));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_renewed_before_anything_else() {
+    let mut stage = Stage::new().await;
+    // Expired on arrival.
+    stage.fake.issue_for(Duration::ZERO);
+    let settings = stage.settings();
+    let (fleet, plane) = tokio::join!(started(&settings), stage.fake.enrolled()).0;
+    stage.fake.issue_for(Duration::from_secs(3600));
+    drive(
+        fleet,
+        plane,
+        async |fake, _| {
+            let renewed = fake.renewed().await;
+            assert_eq!(fake.session().await.key, renewed);
+        },
+        &mut stage.fake,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_control_plane_calls_expired_is_renewed() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let session = fake.welcomed().await;
+            session
+                .end_with(refusal(Code::Unauthenticated, reason::EXPIRED))
+                .await;
+            let renewed = fake.renewed().await;
+            assert_eq!(fake.session().await.key, renewed);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_revoked_agent_keeps_nothing_drains_and_does_not_come_back_by_the_same_token() {
+    let mut stage = Stage::new().await;
+    let (chain, key) = pair();
+    let settings = stage.settings();
+    let ((mut fleet, mut plane), _) = tokio::join!(started(&settings), stage.fake.enrolled());
+    let script = async |fake: &mut Fake| {
+        let mut session = fake.welcomed().await;
+        session.send_key(&chain, &key).await;
+        assert_eq!(session.send(&with_certificate(&chain), 1).await.0, APPLIED);
+        session
+            .tell(Told::Revoked(v1::Revoked {
+                reason: "stolen".into(),
+            }))
+            .await;
+    };
+    let mut signals = Signals::new().unwrap();
+    let (ending, ()) = tokio::join!(
+        fleet.steer(&mut plane, &mut signals),
+        script(&mut stage.fake)
+    );
+    assert_eq!(ending, Ending::Revoked);
+    for gone in ["identity.json", "cache", "cache.key", "joining.key"] {
+        assert!(!is_here(&settings.state_dir.join(gone)), "{gone}");
+    }
+    plane.shutdown(&mut signals).await;
+    assert!(plane.applier.state.is_draining());
+    drop((fleet, plane));
+
+    let again = loop {
+        let refused = Fleet::join(&settings).await.err().unwrap().to_string();
+        if !refused.contains("in use") {
+            break refused;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(again.contains("revoked (stolen)"), "{again}");
+    assert!(again.contains("tidegate token create"), "{again}");
+}
+
+#[tokio::test]
+async fn an_unknown_agent_goes_on_with_what_it_has() {
+    let mut stage = Stage::new().await;
+    let snapshot = unbound(AdminState::Ready);
+    stage
+        .run(async |fake, state| {
+            let mut session = fake.welcomed().await;
+            session.send(&snapshot, 1).await;
+            session
+                .end_with(refusal(Code::NotFound, reason::UNKNOWN_AGENT))
+                .await;
+            // Whether it drains is decided before it dials again.
+            fake.session().await;
+            assert!(!state.is_draining());
+            assert_eq!(state.active().hash, Some(snapshot.hash()));
+        })
+        .await;
+    assert!(is_here(&stage.path("state/identity.json")));
+}
+
+#[tokio::test]
+async fn reports_that_nobody_acknowledged_come_again_under_the_same_number() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let session = fake.welcomed().await;
+            let mut lost = fake.reporting().await;
+            let first = lost.reports.message().await.unwrap().unwrap();
+            let second = lost.reports.message().await.unwrap().unwrap();
+            assert_eq!((first.sequence, second.sequence), (1, 2));
+            assert_eq!(first.boot_id, session.hello.boot_id);
+            // Both arrived; the second is acknowledged, the first one's answer is lost.
+            let sequence = second.sequence;
+            lost.acks
+                .send(Ok(v1::ReportAck { sequence }))
+                .await
+                .unwrap();
+            session
+                .tell(Told::Reconnect(v1::Reconnect { within_ms: 1 }))
+                .await;
+            session.ended().await;
+
+            let _session = fake.welcomed().await;
+            let mut again = fake.reporting().await;
+            let repeated = again.reports.message().await.unwrap().unwrap();
+            assert_eq!(repeated, first);
+            let next = again.reports.message().await.unwrap().unwrap();
+            assert!(next.sequence > 1, "{}", next.sequence);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_following_the_protocol_is_never_the_end_of_the_program() {
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            // Out of order, another version, a lie about what is held, a malformed key.
+            let session = fake.session().await;
+            session.tell(Told::UpToDate(v1::UpToDate::default())).await;
+            session.ended().await;
+            let session = fake.session().await;
+            session
+                .tell(Told::Welcome(v1::Welcome {
+                    protocol_version: 99,
+                    ..Default::default()
+                }))
+                .await;
+            session.ended().await;
+            let session = fake.welcomed().await;
+            let version = super::fake::version(&two_backends(), 1);
+            session
+                .tell(Told::UpToDate(v1::UpToDate {
+                    version: Some(version.into()),
+                }))
+                .await;
+            session.ended().await;
+            let session = fake.welcomed().await;
+            session
+                .tell(Told::Secrets(v1::Secrets {
+                    number: 1,
+                    keys: vec![v1::PrivateKey {
+                        fingerprint: vec![1],
+                        private_key_pem: vec![2],
+                    }],
+                }))
+                .await;
+            session.ended().await;
+            fake.welcomed().await;
+        })
+        .await;
 }
