@@ -56,19 +56,19 @@ impl Facts {
         facts
     }
 
-    /// The facts of a backend, kept or new.
+    /// The facts of a backend, kept, or new with this health.
     pub(crate) fn backend(
         &self,
         pool: &Name,
-        spec: &snapshot::Backend,
-        check: &snapshot::Check,
+        name: &BackendName,
+        health: Health,
     ) -> Arc<BackendFacts> {
         let mut backends = lock(&self.backends);
-        let identity = (pool.clone(), spec.name.clone());
+        let identity = (pool.clone(), name.clone());
         if let Some(facts) = backends.get(&identity).and_then(Weak::upgrade) {
             return facts;
         }
-        let facts = Arc::new(BackendFacts::new(pool.clone(), spec, check));
+        let facts = Arc::new(BackendFacts::new(pool.clone(), name.clone(), health));
         backends.insert(identity, Arc::downgrade(&facts));
         facts
     }
@@ -172,11 +172,10 @@ pub(crate) struct LastCheck {
 }
 
 impl BackendFacts {
-    fn new(pool: Name, spec: &snapshot::Backend, check: &snapshot::Check) -> Self {
-        let health = Health::new(check.thresholds, spec.start);
+    fn new(pool: Name, name: BackendName, health: Health) -> Self {
         Self {
             pool,
-            name: spec.name.clone(),
+            name,
             in_flight: AtomicU32::default(),
             connects: AtomicU64::default(),
             connects_failed: AtomicU64::default(),

@@ -236,7 +236,8 @@ mod tests {
     use crate::tls::Keys;
 
     fn follow(probes: &mut Probes, state: &State, snapshot: Snapshot) -> Vec<tokio::task::Id> {
-        probes.follow(&state.prepare(snapshot, &Keys::default()).unwrap());
+        let ready = state.prepare(snapshot, &Keys::default(), |b| b.start);
+        probes.follow(&ready.unwrap());
         let mut running: Vec<_> = probes.running.iter().collect();
         running.sort_by_key(|(identity, _)| (*identity).clone());
         running

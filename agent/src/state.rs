@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tidegate_core::admit::Admission;
 use tidegate_core::document::{AdminState, Mistake, Name, Role};
+use tidegate_core::health::{Health, Start};
 use tidegate_core::pick::{Balance, Picker};
 use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
@@ -113,11 +114,17 @@ impl State {
         &self.facts
     }
 
-    /// Makes a snapshot ready to run; touches nothing that runs.
+    /// Makes a snapshot ready to run; touches nothing that runs. `start` says what
+    /// is believed of a backend before its first check.
     ///
     /// # Errors
     /// Every certificate that cannot be used, every name that leads nowhere.
-    pub(crate) fn prepare(&self, snapshot: Snapshot, keys: &Keys) -> Result<Active, Vec<Mistake>> {
+    pub(crate) fn prepare(
+        &self,
+        snapshot: Snapshot,
+        keys: &Keys,
+        start: fn(&snapshot::Backend) -> Start,
+    ) -> Result<Active, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let identities = tls::identities(&snapshot, keys, &mut mistakes);
         if !mistakes.is_empty() {
@@ -127,7 +134,7 @@ impl State {
         let pools: HashMap<Name, Arc<Pool>> = snapshot
             .pools
             .iter()
-            .map(|spec| (spec.name.clone(), Arc::new(self.pool(spec))))
+            .map(|spec| (spec.name.clone(), Arc::new(self.pool(spec, start))))
             .collect();
         repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
@@ -209,10 +216,11 @@ impl State {
         }
     }
 
-    fn pool(&self, spec: &snapshot::Pool) -> Pool {
+    fn pool(&self, spec: &snapshot::Pool, start: fn(&snapshot::Backend) -> Start) -> Pool {
         let running = self.active.load().pools.get(&spec.name).cloned();
         let backends = spec.backends.iter().map(|backend| {
-            let facts = self.facts.backend(&spec.name, backend, &spec.check);
+            let health = Health::new(spec.check.thresholds, start(backend));
+            let facts = self.facts.backend(&spec.name, &backend.name, health);
             Arc::new(Backend {
                 spec: backend.clone(),
                 facts,
@@ -321,7 +329,11 @@ pub(crate) mod tests {
     }
 
     fn run(state: &State, snapshot: Snapshot) -> Arc<Pool> {
-        state.swap(state.prepare(snapshot, &Keys::default()).unwrap());
+        state.swap(
+            state
+                .prepare(snapshot, &Keys::default(), |b| b.start)
+                .unwrap(),
+        );
         Arc::clone(state.active().pools.values().next().unwrap())
     }
 
@@ -360,7 +372,10 @@ pub(crate) mod tests {
         other.name = "else".parse().unwrap();
         snapshot.listeners.push(other);
         let state = State::new(1);
-        let mistakes = state.prepare(snapshot, &Keys::default()).err().unwrap();
+        let mistakes = state
+            .prepare(snapshot, &Keys::default(), |b| b.start)
+            .err()
+            .unwrap();
         let places: Vec<_> = mistakes.iter().map(|m| m.pointer.as_str()).collect();
         assert_eq!(
             places,

@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn a_flood_on_many_listeners_takes_no_more_entries_than_there_are() {
         let state = Arc::new(State::new(1));
-        state.swap(state.prepare(two_backends(), &Keys::default()).unwrap());
+        let ready = state.prepare(two_backends(), &Keys::default(), |b| b.start);
+        state.swap(ready.unwrap());
         let mut tallies = Tallies::new(&state);
         for listener in 0..100 {
             let name = format!("l{listener}").parse().unwrap();

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use ipnet::IpNet;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::Mistake;
-use tidegate_core::snapshot::Snapshot;
+use tidegate_core::health::Start;
+use tidegate_core::snapshot::{Backend, Snapshot};
 
 use crate::cause::Cause;
 use crate::listener::ListenerSet;
@@ -45,6 +46,30 @@ impl Applier {
         snapshot: Snapshot,
         keys: &Keys,
     ) -> Result<Option<Diff>, Vec<Mistake>> {
+        self.put_to_work(snapshot, keys, |backend| backend.start)
+            .await
+    }
+
+    /// As [`Applier::apply`], for what this agent ran before it was started again:
+    /// its backends are no newcomers, so each serves until a check says otherwise.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn restore(
+        &mut self,
+        snapshot: Snapshot,
+        keys: &Keys,
+    ) -> Result<Option<Diff>, Vec<Mistake>> {
+        self.put_to_work(snapshot, keys, |_| Start::PresumedUp)
+            .await
+    }
+
+    async fn put_to_work(
+        &mut self,
+        snapshot: Snapshot,
+        keys: &Keys,
+        start: fn(&Backend) -> Start,
+    ) -> Result<Option<Diff>, Vec<Mistake>> {
         let running = self.state.active().hash;
         if running == Some(snapshot.hash()) {
             self.counts.unchanged.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +77,7 @@ impl Applier {
         }
         let workers = self.workers.iter().len();
         let prepared = self.listeners.prepare(&snapshot.listeners, workers);
-        let (active, prepared) = match (self.state.prepare(snapshot, keys), prepared) {
+        let (active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
             (Ok(active), Ok(prepared)) => (active, prepared),
             (active, prepared) => {
                 let mistakes = active.err().into_iter().chain(prepared.err());

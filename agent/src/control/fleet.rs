@@ -145,7 +145,7 @@ impl Fleet {
             tracing::info!("no snapshot is kept: waiting for the first one");
             return;
         };
-        match plane.applier.apply(kept.snapshot, &kept.keys).await {
+        match plane.applier.restore(kept.snapshot, &kept.keys).await {
             Ok(_) => {
                 link.held.snapshot = Some(kept.version);
                 link.held.running = kept.keys;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use tempfile::TempDir;
 use tidegate_core::document::{AdminState, Name};
+use tidegate_core::health::Start;
 use tidegate_core::snapshot::{Certificate, Fingerprint, Snapshot};
 use tidegate_proto::v1::agent_message::Message as Said;
 use tidegate_proto::v1::command::Command as Ordered;
@@ -193,6 +194,27 @@ async fn an_agent_joins_takes_keys_then_a_snapshot_and_keeps_both_for_a_restart(
         &mut stage.fake,
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_newcomer_waits_for_its_checks_and_is_none_after_a_restart() {
+    let mut stage = Stage::new().await;
+    // Checks pass, and a newcomer needs two of them.
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut discovered = unbound(AdminState::Ready);
+    for known in &mut discovered.pools[0].backends {
+        known.check_address = backend.local_addr().unwrap();
+    }
+    discovered.pools[0].backends[0].start = Start::Down;
+    let up = |state: &State| state.active().pools.values().next().unwrap().up();
+    stage
+        .run(async |fake, state| {
+            fake.welcomed().await.send(&discovered, 1).await;
+            assert_eq!(up(state), 1);
+        })
+        .await;
+    let (_fleet, plane) = started(&stage.settings()).await;
+    assert_eq!(up(&plane.applier.state), 2);
 }
 
 #[tokio::test]
