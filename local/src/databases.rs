@@ -156,7 +156,7 @@ impl Host {
         if let Ok(url) = std::env::var(SERVER) {
             return Self::at(url, None).await;
         }
-        let directory = TempDir::with_prefix("tidegate-postgres-")?;
+        let directory = postgres::temporary_directory()?;
         let server = Server::start(directory.path(), Durability::Fast).await?;
         let url = server.url("postgres");
         let private = Private {

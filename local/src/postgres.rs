@@ -14,6 +14,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -125,6 +126,19 @@ pub enum Durability {
     Safe,
     /// Everything: for tests.
     Fast,
+}
+
+/// What directories of servers that are not kept begin with.
+const TEMPORARY: &str = "tidegate-postgres-";
+
+/// A directory for a server that is not kept; it goes when dropped. Those that killed
+/// processes could not remove go now.
+///
+/// # Errors
+/// When there is no room for one.
+pub fn temporary_directory() -> io::Result<TempDir> {
+    home::remove_abandoned(&std::env::temp_dir(), TEMPORARY);
+    TempDir::with_prefix(TEMPORARY)
 }
 
 /// A running server. Dropped, it is stopped at once, with nothing lost.

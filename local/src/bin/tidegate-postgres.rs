@@ -12,7 +12,7 @@ use clap::{Args, Parser};
 use tempfile::TempDir;
 use tidegate_local::child::{Signal, Start};
 use tidegate_local::databases::{self, Database};
-use tidegate_local::postgres::{Durability, Server};
+use tidegate_local::postgres::{Durability, Server, temporary_directory};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A private Postgres for as long as a command runs.
@@ -57,7 +57,7 @@ async fn run(settings: Run) -> anyhow::Result<ExitStatus> {
     // From a terminal the command gets this one too, and says when it has ended.
     let _interrupt = signal(SignalKind::interrupt())?;
     let temporary = match &settings.data_dir {
-        None => Some(TempDir::with_prefix("tidegate-postgres-")?),
+        None => Some(temporary_directory()?),
         Some(_) => None,
     };
     let directory = temporary.as_ref().map(TempDir::path);

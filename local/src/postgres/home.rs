@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Error;
 
@@ -157,6 +158,32 @@ impl Home {
     }
 }
 
+/// Removes what a killed process has left of a server in a directory of its own.
+/// One that is locked, or has only just been made, is somebody's.
+pub(super) fn remove_abandoned(parent: &Path, prefix: &str) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        let ours = entry.file_name().to_string_lossy().starts_with(prefix)
+            && entry
+                .metadata()
+                .is_ok_and(|m| m.is_dir() && m.uid() == rustix::process::geteuid().as_raw());
+        let path = entry.path();
+        if ours && is_abandoned(&path.join("lock")) {
+            // Whoever comes next tries again.
+            let _removed = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Between making its directory and locking it, a process needs moments.
+fn is_abandoned(lock: &Path) -> bool {
+    let file = File::options().read(true).write(true).open(lock);
+    let age = fs::metadata(lock).and_then(|m| m.modified());
+    let age = age.ok().and_then(|at| at.elapsed().ok());
+    let old = age.is_some_and(|age| age > Duration::from_secs(60));
+    old && file.is_ok_and(|file| file.try_lock().is_ok())
+}
+
 fn lock(directory: &Path) -> Result<File, Error> {
     let path = directory.join("lock");
     let mut options = File::options();
@@ -254,6 +281,28 @@ mod tests {
         let text = Home::open(directory.path()).unwrap_err().to_string();
         let pid = std::process::id().to_string();
         assert!(text.contains(&pid), "{text}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(120);
+        for name in ["x-left", "x-new", "x-unlocked", "other"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        for name in ["x-left", "x-new", "other"] {
+            let file = File::create(parent.path().join(name).join("lock")).unwrap();
+            if name != "x-new" {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        let held = Home::open(&parent.path().join("x-held")).unwrap();
+        held._lock.set_modified(long_ago).unwrap();
+        remove_abandoned(parent.path(), "x-");
+        let left = fs::read_dir(parent.path()).unwrap().flatten();
+        let mut left: Vec<_> = left.map(|e| e.file_name().into_string().unwrap()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["other", "x-held", "x-new", "x-unlocked"]);
     }
 
     #[test]
