@@ -102,7 +102,7 @@ async fn a_token_works_once_and_what_is_wrong_with_another_is_said() {
     let age = "update join_tokens set expires_at = now() - interval '1 second' where used = 0";
     let database = fleet.database.as_ref().unwrap();
     assert_eq!(database.execute(age).await.unwrap(), 1);
-    refused(&fleet, 32, &old, &[], "expired").await;
+    refused(&fleet, 32, &old, &[], "this join token ended at").await;
 
     let other_role = rest.join_token("terminator", labels.clone()).await;
     let balancer = [("--role", "balancer")];

@@ -40,6 +40,7 @@ async fn the_agents_of_a_control_plane_that_dies_move_to_the_other() {
         connected(&other.rest.get("/status").await) == 3
     })
     .await;
+    fleet.is_whole().await;
     fleet.control_plane.kill().await;
     fleet.whoami(0).await;
     until("all are connected to the other", async || {

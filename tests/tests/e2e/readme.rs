@@ -46,7 +46,9 @@ async fn make_demo_serves_https_and_wss() {
         "{commands}"
     );
     let state = tempfile::tempdir().unwrap();
-    let typed = commands.lines().filter(|line| line.trim().starts_with("tidegate "));
+    let typed = commands
+        .lines()
+        .filter(|line| line.trim().starts_with("tidegate "));
     let typed: Vec<&str> = typed.map(str::trim).collect();
     assert!(typed.len() > 2, "{commands}");
     // Up, one request through the chain, the README's own lines, then Ctrl-C.
