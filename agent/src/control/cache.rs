@@ -266,3 +266,171 @@ fn numbers(dir: &StateDir) -> io::Result<Vec<u64>> {
     numbers.sort_unstable();
     Ok(numbers)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Kept {
+        root: TempDir,
+        dir: StateDir,
+        cache: Cache,
+    }
+
+    impl Kept {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let dir = StateDir::open(&root.path().join("state")).unwrap();
+            let cache = Cache::open(&dir, None).unwrap();
+            Self { root, dir, cache }
+        }
+
+        fn files(&self) -> Vec<Vec<u8>> {
+            let files = numbers(&self.dir).unwrap().into_iter();
+            files
+                .map(|n| fs::read(self.dir.at(&name(n))).unwrap())
+                .collect()
+        }
+    }
+
+    /// A snapshot with one certificate, and its key in PEM.
+    fn generation(change: u64) -> (Generation, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([format!("n{change}.invalid")]).unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let mut keys = Keys::default();
+        keys.insert(&chain, &key.serialize_pem()).unwrap();
+        let snapshot = Snapshot {
+            certificates: vec![tidegate_core::snapshot::Certificate {
+                name: "c".parse().unwrap(),
+                fingerprint: Fingerprint::of(chain.as_bytes()),
+                chain,
+            }],
+            ..Snapshot::default()
+        };
+        let version = Version {
+            epoch: Uuid::from_u128(3),
+            change,
+            revision: 1,
+            hash: snapshot.hash(),
+        };
+        let generation = Generation {
+            version,
+            snapshot,
+            keys,
+        };
+        (generation, key.serialize_pem())
+    }
+
+    fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+        haystack
+            .windows(needle.len())
+            .any(|window| window == needle)
+    }
+
+    #[test]
+    fn the_newest_of_three_generations_comes_back_with_its_keys() {
+        let kept = Kept::new();
+        assert!(kept.cache.load(&kept.dir).is_none());
+        for change in 1..=5 {
+            let (generation, _) = generation(change);
+            kept.cache.store(&kept.dir, &generation).unwrap();
+            let read = kept.cache.load(&kept.dir).unwrap();
+            assert_eq!(read.version, generation.version);
+            assert_eq!(read.snapshot, generation.snapshot);
+            assert_eq!(read.keys.fingerprints(), generation.keys.fingerprints());
+            let bytes = |keys: &Keys| {
+                keys.reveal()
+                    .map(|(_, der)| der.to_vec())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(bytes(&read.keys), bytes(&generation.keys));
+        }
+        assert_eq!(numbers(&kept.dir).unwrap(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_passed_over_for_the_one_before() {
+        let kept = Kept::new();
+        for change in 1..=3 {
+            kept.cache.store(&kept.dir, &generation(change).0).unwrap();
+        }
+        let mut flipped = kept.files().pop().unwrap();
+        *flipped.last_mut().unwrap() ^= 1;
+        for (number, bytes) in [(3, flipped), (2, vec![1; 5])] {
+            kept.dir.write(&name(number), &bytes).unwrap();
+            let read = kept.cache.load(&kept.dir).unwrap();
+            assert_eq!(read.version.change, number - 1);
+        }
+        kept.dir.write(&name(1), b"").unwrap();
+        assert!(kept.cache.load(&kept.dir).is_none());
+    }
+
+    #[test]
+    fn another_key_opens_nothing() {
+        let kept = Kept::new();
+        kept.cache.store(&kept.dir, &generation(1).0).unwrap();
+        let other = kept.root.path().join("other.key");
+        fs::write(&other, [7; 32]).unwrap();
+        let cache = Cache::open(&kept.dir, Some(&other)).unwrap();
+        assert!(cache.load(&kept.dir).is_none());
+        let again = Cache::open(&kept.dir, None).unwrap();
+        assert!(again.load(&kept.dir).is_some());
+    }
+
+    #[test]
+    fn a_key_file_that_is_short_or_away_is_an_error() {
+        let kept = Kept::new();
+        let file = kept.root.path().join("key");
+        let refused = || {
+            Cache::open(&kept.dir, Some(&file))
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        assert!(refused().contains("--cache-key-file"));
+        fs::write(&file, [7; 31]).unwrap();
+        assert!(refused().contains("31 bytes only"));
+    }
+
+    #[test]
+    fn nothing_readable_is_on_disk_and_a_key_goes_with_the_last_snapshot_that_names_it() {
+        let kept = Kept::new();
+        let (first, pem) = generation(1);
+        kept.cache.store(&kept.dir, &first).unwrap();
+        let der: Vec<u8> = first.keys.reveal().next().unwrap().1.to_vec();
+        let base64 = BASE64.encode(&der);
+        let sealed = kept.files().pop().unwrap();
+        for secret in [pem.as_bytes(), &der, base64.as_bytes(), b"certificates"] {
+            assert!(!contains(&sealed, secret));
+        }
+        let mode = |name: &str| {
+            let permissions = fs::metadata(kept.dir.at(name)).unwrap().permissions();
+            permissions.mode() & 0o777
+        };
+        assert_eq!((mode(&name(1)), mode(KEY_FILE)), (0o600, 0o600));
+
+        let held = |kept: &Kept| {
+            kept.files().into_iter().any(|file| {
+                let opened = kept.cache.open_sealed(Zeroizing::new(file)).unwrap();
+                opened.keys.values().any(|key| *key == base64)
+            })
+        };
+        assert!(held(&kept));
+        for change in 2..=3 {
+            kept.cache.store(&kept.dir, &generation(change).0).unwrap();
+            assert!(held(&kept));
+        }
+        kept.cache.store(&kept.dir, &generation(4).0).unwrap();
+        assert!(!held(&kept));
+
+        Cache::forget(&kept.dir).unwrap();
+        assert!(!kept.dir.at(FOLDER).exists() && !kept.dir.at(KEY_FILE).exists());
+        Cache::forget(&kept.dir).unwrap();
+    }
+}

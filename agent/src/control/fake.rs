@@ -32,13 +32,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+use super::identity::{AgentKey, Credentials};
+
 /// The one agent that it knows.
 pub(crate) const AGENT: Uuid = Uuid::from_u128(7);
 
 /// An authority.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
-    pin: Fingerprint,
+    pub(crate) pin: Fingerprint,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -106,6 +108,14 @@ impl Authority {
         let certificate = wanted.params().signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         (certificate.der().clone(), key)
+    }
+
+    /// What an agent has after it joined.
+    pub(crate) fn credentials(&self, life: Duration) -> Credentials {
+        let key = AgentKey::new().unwrap();
+        let leaf = self.sign(&key.signing_request().unwrap(), life);
+        let bundle = vec![self.certificate.to_vec()];
+        Credentials::issued(key, vec![leaf], bundle, SystemTime::now()).unwrap()
     }
 
     fn sign(&self, request: &[u8], life: Duration) -> Vec<u8> {

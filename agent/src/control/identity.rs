@@ -310,3 +310,102 @@ fn end_of(chain: &[CertificateDer<'_>]) -> Result<SystemTime, IdentityError> {
         .checked_add(Duration::from_secs(seconds))
         .ok_or(IdentityError::BadCertificates)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::control::fake::Authority;
+
+    fn identity(life: Duration) -> Identity {
+        Identity {
+            agent: Uuid::from_u128(1),
+            roles: vec![Role::Terminator],
+            address: "127.0.0.7".parse().unwrap(),
+            join_token: "0102".into(),
+            credentials: Authority::new().credentials(life),
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_its_file_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        assert!(Identity::load(&dir).unwrap().is_none());
+        let kept = identity(Duration::from_secs(60));
+        kept.store(&dir).unwrap();
+        let read = Identity::load(&dir).unwrap().unwrap();
+        assert_eq!((read.agent, &read.roles), (kept.agent, &kept.roles));
+        assert_eq!(
+            (read.address, &read.join_token),
+            (kept.address, &kept.join_token)
+        );
+        let (ours, theirs) = (&kept.credentials, &read.credentials);
+        assert_eq!(theirs.key.reveal(), ours.key.reveal());
+        assert_eq!(
+            (&theirs.chain, &theirs.trust_bundle),
+            (&ours.chain, &ours.trust_bundle)
+        );
+        assert_eq!(theirs.not_after, ours.not_after);
+        let drift = ours.issued_at.duration_since(theirs.issued_at);
+        assert!(drift.unwrap_or_else(|e| e.duration()) < Duration::from_millis(1));
+
+        Identity::forget(&dir).unwrap();
+        assert!(Identity::load(&dir).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_with_the_mend() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        identity(Duration::from_secs(60)).store(&dir).unwrap();
+        let whole = fs::read_to_string(dir.at(FILE)).unwrap();
+        let damaged = [
+            String::new(),
+            whole[..whole.len() / 2].to_owned(),
+            whole.replace("127.0.0.7", "nowhere"),
+            whole.replace("\"private_key\": \"", "\"private_key\": \"AAAA"),
+            whole.replace("\"issued_at\": ", "\"issued_at\": -"),
+        ];
+        for text in damaged {
+            dir.write(FILE, text.as_bytes()).unwrap();
+            let error = Identity::load(&dir).err().unwrap().to_string();
+            assert!(error.contains("new join token"), "{error}");
+        }
+    }
+
+    #[test]
+    fn renewal_is_due_at_half_of_the_time_since_issue_and_a_little_later() {
+        let credentials = identity(Duration::from_secs(1000)).credentials;
+        let life = credentials.not_after.duration_since(credentials.issued_at);
+        let life = life.unwrap();
+        for (random, share) in [(0.0, 0.5), (1.0, 0.6)] {
+            let due = credentials.renew_at(random);
+            let due = due.duration_since(credentials.issued_at).unwrap();
+            assert!(due.abs_diff(life.mul_f64(share)) < Duration::from_millis(1));
+        }
+        let over = identity(Duration::ZERO).credentials;
+        assert!(over.is_expired(SystemTime::now()));
+        assert!(over.renew_at(1.0) <= SystemTime::now());
+    }
+
+    #[test]
+    fn what_is_no_chain_is_refused() {
+        let good = Authority::new().credentials(Duration::from_secs(60));
+        let bundle = || vec![good.trust_bundle[0].to_vec()];
+        let leaf = good.chain[0].to_vec();
+        for chain in [
+            vec![],
+            vec![vec![]],
+            vec![leaf[..20].to_vec()],
+            vec![leaf.clone(); MOST_CERTIFICATES + 1],
+            vec![vec![0; LARGEST_CERTIFICATE + 1]],
+        ] {
+            let issued = Credentials::issued(good.key.clone(), chain, bundle(), SystemTime::now());
+            assert!(issued.is_err());
+        }
+        let issued = Credentials::issued(good.key.clone(), vec![leaf], vec![], SystemTime::now());
+        assert!(issued.is_err());
+    }
+}

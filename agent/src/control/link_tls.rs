@@ -217,3 +217,118 @@ impl ServerCertVerifier for PinVerifier {
         algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+
+    use super::*;
+    use crate::control::dial::{DialError, dial};
+    use crate::control::fake::{Authority, Fake, Wanted};
+
+    type Chain = Vec<CertificateDer<'static>>;
+
+    /// A certificate that a stranger signed with its own key.
+    fn self_signed() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params: CertificateParams = Wanted::server().params();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        (certificate, key.serialize_der().try_into().unwrap())
+    }
+
+    fn verified(ca: &Authority, chain: &Chain) -> Result<(), TlsError> {
+        let verifier = PinVerifier {
+            pin: ca.pin,
+            provider: provider(),
+        };
+        let name = ServerName::try_from("whatever.was.dialled").unwrap();
+        let verdict = verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now());
+        verdict.map(|_| ()).map_err(|error| (&error).into())
+    }
+
+    /// A little later than the certificates were made: their times are in seconds.
+    fn now() -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 5))
+    }
+
+    #[test]
+    fn only_a_chain_that_ends_at_the_pinned_authority_is_a_control_planes() {
+        let (ca, other) = (Authority::new(), Authority::new());
+        let chain = |of: &Authority, wanted: Wanted| -> Chain {
+            vec![of.issue(&wanted).0, of.certificate.clone()]
+        };
+        let wrong_name = Wanted {
+            name: "elsewhere.invalid",
+            ..Wanted::server()
+        };
+        let agent = Wanted {
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            ..Wanted::server()
+        };
+        let expired = Wanted {
+            life: Duration::ZERO,
+            ..Wanted::server()
+        };
+        let right = chain(&ca, Wanted::server());
+        let appended = vec![self_signed().0, ca.certificate.clone()];
+        let mixed = vec![right[0].clone(), other.certificate.clone()];
+        for (what, chain, verdict) in [
+            ("right", right, Ok(())),
+            (
+                "another authority",
+                chain(&other, Wanted::server()),
+                Err(TlsError::NoPinnedAuthority),
+            ),
+            (
+                "the right leaf, another authority",
+                mixed,
+                Err(TlsError::NoPinnedAuthority),
+            ),
+            (
+                "self-signed, the right authority appended",
+                appended,
+                Err(TlsError::NotFromAuthority),
+            ),
+            ("an agent's", chain(&ca, agent), Err(TlsError::NotAServer)),
+            (
+                "another name",
+                chain(&ca, wrong_name),
+                Err(TlsError::WrongName),
+            ),
+            ("expired", chain(&ca, expired), Err(TlsError::Expired)),
+        ] {
+            assert_eq!(verified(&ca, &chain), verdict, "{what}");
+        }
+        // The authority itself matches the pin and is no server.
+        assert!(verified(&ca, &vec![ca.certificate.clone()]).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_other_end_is_said_before_anything_is_sent_to_it() {
+        let ca = Arc::new(Authority::new());
+        let (stranger, key) = self_signed();
+        let chain = vec![stranger, ca.certificate.clone()];
+        let fake = Fake::presenting(Arc::clone(&ca), chain, key).await;
+        let refused = dial(&fake.at, first_contact(ca.pin).unwrap()).await.err();
+        assert!(
+            matches!(refused, Some(DialError::Tls(TlsError::NotFromAuthority))),
+            "{refused:?}"
+        );
+
+        // An agent that has joined: another agent poses as the control plane.
+        let agent = Wanted {
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            ..Wanted::server()
+        };
+        let (leaf, key) = ca.issue(&agent);
+        let fake = Fake::presenting(Arc::clone(&ca), vec![leaf], key).await;
+        let credentials = ca.credentials(Duration::from_secs(60));
+        let refused = dial(&fake.at, mutual(&credentials).unwrap()).await.err();
+        assert!(
+            matches!(refused, Some(DialError::Tls(TlsError::NotAServer))),
+            "{refused:?}"
+        );
+    }
+}
