@@ -612,3 +612,68 @@ async fn an_agent_that_stops_following_the_protocol_is_never_the_end_of_the_prog
         })
         .await;
 }
+
+#[tokio::test]
+async fn no_log_at_any_level_has_a_private_key_or_a_join_token() {
+    let log = Log::default();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .try_init()
+        .unwrap();
+    let mut stage = Stage::new().await;
+    let token = stage.fake.ca.token().reveal();
+    let (chain, key) = pair();
+    stage
+        .run(async |fake, _| {
+            let mut session = fake.welcomed().await;
+            session.send_key(&chain, &key).await;
+            session.send(&with_certificate(&chain), 1).await;
+        })
+        .await;
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(
+        log.contains("TRACE") && log.contains("h2::"),
+        "levels are off"
+    );
+    assert!(
+        log.contains("applied"),
+        "the agent's own events are missing"
+    );
+    // The token's secret, a line of the PEM and the end of its bytes, as text, as
+    // numbers and in hexadecimal: what a log of bytes would look like.
+    let secret = token.split('.').nth(2).unwrap().as_bytes().to_vec();
+    let line = key.lines().nth(1).unwrap().as_bytes().to_vec();
+    let pem = rcgen::KeyPair::from_pem(&key).unwrap().serialize_der();
+    for secret in [secret, line, pem[pem.len() - 16..].to_vec()] {
+        let numbers: Vec<String> = secret.iter().map(ToString::to_string).collect();
+        let hex: String = secret.iter().map(|b| format!("{b:02x}")).collect();
+        let text = String::from_utf8_lossy(&secret).into_owned();
+        for shape in [text, numbers.join(", "), hex] {
+            assert!(!log.contains(&shape), "{shape}");
+        }
+    }
+}
+
+/// What a test's logs say.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
