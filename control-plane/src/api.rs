@@ -64,7 +64,7 @@ use crate::seal::Kek;
 use crate::store::Store;
 use problem::{Kind, Problem};
 
-pub(crate) use api_tokens::{FirstTokenError, first_token};
+pub(crate) use api_tokens::first_token;
 
 /// What agents report says something about now for three intervals, and for so
 /// long at least: reports are short of nothing but time on a busy machine.

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use tidegate_core::snapshot::Fingerprint;
 use zeroize::Zeroizing;
 
 /// First byte of everything sealed.
@@ -99,6 +100,11 @@ impl Kek {
         let data_key = open_with(&self.0, purpose, wrapped)?;
         open_with(&key_of(&data_key)?, purpose, sealed)
     }
+}
+
+/// What the private key of a chain is sealed for.
+pub(crate) fn key_purpose(chain: Fingerprint) -> String {
+    format!("private-key/{chain}")
 }
 
 /// Fresh random bytes.

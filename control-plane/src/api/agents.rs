@@ -231,3 +231,145 @@ fn missing(id: Uuid) -> Problem {
         "no agent {id}: it never joined, or was removed; see /api/v1/agents"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_core::document::Mistake;
+
+    use super::super::testing::{Fixture, delete, get, post, put};
+    use super::*;
+    use crate::model::Outcome;
+
+    #[tokio::test]
+    async fn an_agent_is_told_whole() {
+        let api = Fixture::new().await;
+        let id = api
+            .agent(1, &[Role::Balancer, Role::Terminator], &[("tier", "edge")])
+            .await;
+        let path = format!("/agents/{id}");
+        let joined = api.get(&path).await;
+        assert_eq!(joined["roles"], json!(["balancer", "terminator"]));
+        assert_eq!(joined["labels"], json!({ "tier": "edge" }));
+        assert_eq!(
+            (&joined["address"], &joined["connected"]),
+            (&json!("10.0.0.1"), &json!(false))
+        );
+        assert_eq!(
+            (&joined["state"], &joined["in_sync"]),
+            (&json!("none"), &json!(false))
+        );
+        assert_eq!(joined["desired"]["change"], 1);
+        assert_eq!(joined.get("applied"), None);
+
+        api.connect(id, 1).await;
+        api.says(id, Outcome::Applied).await;
+        api.store
+            .execute(&format!(
+                "insert into observed_listeners values ('{id}', 'edge', 'balancer', 3, 2, 10, 100, 200, 0, 0, 0, 0,
+                 1, 0.5, 30, 0, now() - interval '20 seconds')"
+            ))
+            .await;
+        let runs = api.get(&path).await;
+        assert_eq!(
+            (&runs["connected"], &runs["in_sync"]),
+            (&json!(true), &json!(true))
+        );
+        assert_eq!(runs["applied"]["hash"], runs["desired"]["hash"]);
+        let listener = &runs["listeners"][0];
+        assert_eq!(
+            (&listener["live"], &listener["stale"]),
+            (&json!(3), &json!(true))
+        );
+
+        let mistake = Mistake::new("/listeners/edge/bind", "taken");
+        api.says(id, Outcome::Failed(vec![mistake])).await;
+        let failed = api.get(&path).await;
+        assert_eq!(failed["state"], "failed");
+        assert_eq!(
+            failed["mistakes"],
+            json!([{ "pointer": "/listeners/edge/bind", "message": "taken" }])
+        );
+        assert_eq!(api.get("/agents").await["items"], json!([failed]));
+    }
+
+    #[tokio::test]
+    async fn a_revoked_agent_stays_in_the_list_and_a_removed_one_does_not() {
+        let api = Fixture::new().await;
+        let (one, two) = (
+            api.agent(1, &[Role::Balancer], &[]).await,
+            api.agent(2, &[Role::Balancer], &[]).await,
+        );
+        let revoke = |agent| post(&format!("/agents/{agent}/revoke"));
+        let seen = api.ask(get(&format!("/agents/{one}"))).await.tag();
+        assert_eq!(
+            api.ask(revoke(one).if_match("\"x\"")).await.problem(),
+            "stale"
+        );
+        let revoked = api.ask(revoke(one).if_match(&seen)).await;
+        assert_eq!(revoked.ok()["change"], 3);
+        let read = api.ask(get(&format!("/agents/{one}"))).await;
+        assert_eq!(read.tag(), revoked.tag());
+        assert!(read.json()["revoked_at"].is_string());
+        assert_eq!(read.json().get("desired"), None);
+        assert_eq!(api.ask(revoke(one)).await.ok()["changed"], false);
+
+        // One that is removed is revoked as well.
+        let gone = api.ask(delete(&format!("/agents/{two}"))).await;
+        assert_eq!(gone.ok()["change"], 4);
+        for asked in [
+            get(&format!("/agents/{two}")),
+            delete(&format!("/agents/{two}")),
+            revoke(two),
+        ] {
+            assert_eq!(api.ask(asked).await.problem(), "not-found");
+        }
+        let state = api.store.agent_state(AgentId(two)).await.unwrap();
+        assert_eq!(state, crate::store::AgentState::Revoked);
+        let status = api.get("/status").await;
+        assert_eq!(
+            (&status["agents"]["total"], &status["agents"]["revoked"]),
+            (&json!(0), &json!(1))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_waits_until_the_agents_have_said_what_became_of_it() {
+        let api = Fixture::new().await;
+        let (quick, slow, broken, away) = (
+            api.agent(1, &[Role::Balancer], &[]).await,
+            api.agent(2, &[Role::Balancer], &[]).await,
+            api.agent(3, &[Role::Balancer], &[]).await,
+            api.agent(4, &[Role::Balancer], &[]).await,
+        );
+        for (agent, number) in [(quick, 1), (slow, 2), (broken, 3)] {
+            api.connect(agent, number).await;
+        }
+        let document = "
+listeners: [{ name: edge, role: balancer, bind: ':443', pool: p }]
+pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
+";
+        let wait = |time: &str| put(&format!("/config?wait=applied&timeout={time}")).yaml(document);
+        // Nobody says anything: the time ends it, and the commit stands.
+        let pending = api.ask(wait("1ms")).await.ok();
+        assert_eq!(pending["applied"]["pending"], json!([quick, slow, broken]));
+        assert_eq!(pending["applied"]["offline"], json!([away]));
+
+        api.says(quick, Outcome::Applied).await;
+        api.says(
+            broken,
+            Outcome::Failed(vec![Mistake::new("/listeners/edge", "no")]),
+        )
+        .await;
+        let slow_one = api.says(slow, Outcome::Applied);
+        let (answer, ()) = tokio::join!(api.ask(wait("5m")), slow_one);
+        let applied = &answer.ok()["applied"];
+        assert_eq!(applied["applied"], json!([quick, slow]));
+        assert_eq!(applied["failed"][0]["agent"], json!(broken));
+        assert_eq!(applied["failed"][0]["mistakes"][0]["message"], "no");
+        assert_eq!(
+            (&applied["pending"], &applied["offline"]),
+            (&json!([]), &json!([away]))
+        );
+    }
+}

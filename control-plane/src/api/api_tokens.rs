@@ -160,17 +160,10 @@ pub(super) async fn create_api_token(
         label: wanted.label,
         expires_at: clock::now() + lifetime,
     };
-    let created_at = api.store.add_api_token(&caller.author, &new).await?;
+    let stored = api.store.add_api_token(&caller.author, &new).await?;
     let made = CreatedApiToken {
         token: token.reveal(),
-        info: ApiTokenInfo {
-            id: new.id,
-            role: new.role,
-            label: new.label,
-            created_by: caller.author.0,
-            created_at,
-            expires_at: new.expires_at,
-        },
+        info: stored.into(),
     };
     Ok((StatusCode::CREATED, axum::Json(made)).into_response())
 }
@@ -219,4 +212,98 @@ fn is_label(written: &str) -> Result<(), Mistake> {
         "/label",
         format!("write 1 to {LABEL} letters, digits, spaces and '-', '.', '_', '@', '+'"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::json;
+
+    use super::super::testing::{Fixture, delete, get, post};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_api_token_is_shown_once_works_and_is_gone_when_deleted() {
+        let api = Fixture::new().await;
+        let wanted = json!({ "role": "viewer", "label": "dashboard" });
+        let made = api.ask(post("/api-tokens").json(wanted)).await;
+        assert_eq!(made.status, 201);
+        let made = made.ok();
+        let token = made["token"].as_str().unwrap();
+        assert_eq!(api.ask_as(Some(token), get("/pools")).await.status, 200);
+        let list = api.ask(get("/api-tokens")).await;
+        let secret = token.rsplit('.').next().unwrap();
+        assert!(!String::from_utf8_lossy(&list.body).contains(secret));
+        assert_eq!(list.json()["items"][0]["id"], made["id"]);
+        assert_eq!(list.json()["items"][0]["label"], "dashboard");
+        let path = format!("/api-tokens/{}", made["id"].as_str().unwrap());
+        assert_eq!(api.ask(delete(&path)).await.status, 204);
+        assert_eq!(api.ask(delete(&path)).await.problem(), "not-found");
+    }
+
+    #[tokio::test]
+    async fn a_token_without_a_right_label_is_not_made() {
+        let api = Fixture::new().await;
+        for (body, places) in [
+            (json!({ "role": "viewer", "label": "" }), vec!["/label"]),
+            (json!({ "role": "viewer", "label": "a\nb" }), vec!["/label"]),
+            (
+                json!({ "role": "viewer", "label": "x".repeat(64) }),
+                vec!["/label"],
+            ),
+            (
+                json!({ "role": "root", "expires_in": "9y", "label": "x" }),
+                vec!["/expires_in", "/role"],
+            ),
+        ] {
+            assert_eq!(
+                api.ask(post("/api-tokens").json(body)).await.pointers(),
+                places
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_token_is_made_once_by_whoever_comes_first() {
+        let api = Fixture::new().await;
+        api.store.execute("delete from api_tokens").await;
+        let paths = ["one", "two"].map(|name| api.folder.path().join(name));
+        let now = clock::now();
+        let (one, two) = tokio::join!(
+            first_token(&api.store, &paths[0], now),
+            first_token(&api.store, &paths[1], now)
+        );
+        let made = [one.unwrap(), two.unwrap()];
+        assert_eq!(made.iter().filter(|made| **made).count(), 1);
+        assert_eq!(paths.each_ref().map(|path| path.exists()), made);
+
+        let path = if made[0] { &paths[0] } else { &paths[1] };
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            api.ask_as(Some(text.trim()), get("/api-tokens"))
+                .await
+                .status,
+            200
+        );
+
+        // Another start leaves it alone; a file that was lost is not made again.
+        assert!(!first_token(&api.store, path, now).await.unwrap());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+        // A year later nobody could make tokens any more.
+        let later = now + FIRST_EXPIRY;
+        assert!(first_token(&api.store, path, later).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_handed_over_is_none() {
+        let api = Fixture::new().await;
+        api.store.execute("delete from api_tokens").await;
+        let nowhere = api.folder.path().join("missing/token");
+        let failed = first_token(&api.store, &nowhere, clock::now()).await;
+        assert!(matches!(failed, Err(FirstTokenError::File { .. })));
+        assert_eq!(api.store.api_tokens().await.unwrap().len(), 0);
+    }
 }

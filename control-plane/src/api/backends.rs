@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
-use tidegate_core::document::{self, AdminState, Document, Pool};
+use tidegate_core::document::{self, AdminState, BackendName, Document, Pool};
 use tidegate_core::plan;
 use utoipa::ToSchema;
 
@@ -177,7 +177,7 @@ fn listed<'a>(pool: &'a Pool, name: &str) -> Result<&'a document::Backend, Probl
 fn missing(pool: &Pool, name: &str) -> Problem {
     let Some(discover) = &pool.discover else {
         let there: Vec<_> = pool.backends.iter().map(document::Backend::name).collect();
-        let there = names::there_is(name, there.iter().map(|name| name.as_str()));
+        let there = names::there_is(name, there.iter().map(BackendName::as_str));
         return Problem::not_found(format!(
             "the pool {} has no backend {name}; {there}",
             pool.name
@@ -232,4 +232,165 @@ fn on_all_agents(said: &[AdminRow], backend: &str) -> AdminState {
     let mut rows = said.iter();
     let found = rows.find(|row| row.backend == backend && row.agent.is_none());
     found.map_or(AdminState::Ready, |row| row.state)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_core::document::Role;
+
+    use super::super::testing::{Fixture, delete, get, put};
+
+    const DOCUMENT: &str = "
+listeners:
+- { name: tls, role: terminator, agents: { app: game }, bind: ':8443', pool: node, accept_proxy: none, tls: { certificates: [c] } }
+pools:
+- { name: found, discover: { listener: tls } }
+- { name: node, backends: [{ address: '127.0.0.1:3000' }, { name: two, address: ':3001', weight: 7 }] }
+";
+
+    async fn api() -> Fixture {
+        let api = Fixture::new().await;
+        let (chain, key) = super::super::pair::tests::certificate("c");
+        let upload = json!({ "chain": chain, "private_key": key });
+        api.ask(put("/certificates/c").json(upload)).await.ok();
+        api.apply(DOCUMENT).await;
+        api
+    }
+
+    #[tokio::test]
+    async fn a_listed_backend_is_read_written_and_deleted_by_name_or_address() {
+        let api = api().await;
+        let path = "/pools/node/backends/127.0.0.1:3000";
+        let read = api.ask(get(path)).await;
+        assert_eq!(
+            read.json(),
+            json!({ "address": "127.0.0.1:3000", "weight": 1 })
+        );
+        let heavier = json!({ "address": "127.0.0.1:3000", "weight": 3 });
+        let written = api
+            .ask(put(path).json(heavier.clone()).if_match(&read.tag()))
+            .await;
+        let field = &written.ok()["diff"][0]["fields"][0];
+        assert_eq!(field["pointer"], "/backends/127.0.0.1:3000/weight");
+        assert_eq!(api.ask(get(path)).await.tag(), written.tag());
+        assert_eq!(
+            api.ask(put(path).json(heavier).if_match(&read.tag()))
+                .await
+                .problem(),
+            "stale"
+        );
+
+        let moved = json!({ "address": "127.0.0.1:4000" });
+        api.ask(put("/pools/node/backends/two").json(moved))
+            .await
+            .ok();
+        let two = api.get("/pools/node/backends/two").await;
+        assert_eq!(
+            two,
+            json!({ "name": "two", "address": "127.0.0.1:4000", "weight": 1 })
+        );
+
+        assert_eq!(
+            api.ask(delete("/pools/node/backends/two")).await.status,
+            200
+        );
+        let last = api.ask(delete(path)).await;
+        assert_eq!(
+            last.pointers(),
+            ["/config/pools/1"],
+            "nothing to balance to"
+        );
+    }
+
+    #[tokio::test]
+    async fn mistakes_of_a_backend_lead_into_it_or_into_the_document() {
+        let api = api().await;
+        let new = "/pools/node/backends/new";
+        let rows = [
+            (
+                put(new).json(json!({ "address": "nowhere", "weight": 0 })),
+                vec!["/address", "/weight"],
+            ),
+            (
+                put(new).json(json!({ "name": "old", "address": ":1" })),
+                vec!["/name"],
+            ),
+            (
+                put("/pools/found/backends/new").json(json!({ "address": ":1" })),
+                vec!["/config/pools/0/discover"],
+            ),
+        ];
+        for (row, (asked, expected)) in rows.into_iter().enumerate() {
+            let answer = api.ask(asked).await;
+            assert_eq!(answer.pointers(), expected, "row {row}: {}", answer.json());
+        }
+        for asked in [
+            get("/pools/gone/backends"),
+            get("/pools/node/backends/:3001"),
+            get("/pools/found/backends/x"),
+            put("/pools/gone/backends/x").json(json!({ "address": ":1" })),
+            delete("/pools/node/backends/x"),
+            delete("/pools/found/backends/x"),
+        ] {
+            assert_eq!(api.ask(asked).await.problem(), "not-found");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_tells_what_each_agent_sees_of_each_backend() {
+        let api = api().await;
+        let game = [("app", "game")];
+        let (one, two) = (
+            api.agent(1, &[Role::Terminator], &game).await,
+            api.agent(2, &[Role::Terminator], &game).await,
+        );
+        api.agent(3, &[Role::Terminator], &[]).await;
+        api.store
+            .execute(&format!(
+                "insert into observed_backends values
+                 ('{one}', 'node', 'two', '10.0.0.1:3001', true, 'ready', 5, 9, 1, 0.5, true, '200 OK', now(), now()),
+                 ('{two}', 'node', 'two', '10.0.0.2:3001', false, 'ready', 0, 0, 0, 0, null, null, null,
+                  now() - interval '16 seconds'),
+                 ('{two}', 'node', 'gone', '10.0.0.2:1', true, 'ready', 1, 1, 0, 0, null, null, null, now())"
+            ))
+            .await;
+        let node = api.get("/pools/node/backends").await;
+        let items = node["items"].as_array().unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!(items[0]["name"], "127.0.0.1:3000");
+        assert_eq!(items[0]["agents"], json!([]));
+        assert_eq!(
+            (&items[1]["weight"], &items[1]["discovered"]),
+            (&json!(7), &json!(false))
+        );
+        let seen = items[1]["agents"].as_array().unwrap();
+        assert_eq!(seen[0]["agent"], one.to_string());
+        assert_eq!(seen[0]["last_check"]["words"], "200 OK");
+        assert_eq!(
+            (&seen[0]["in_flight"], &seen[0]["stale"]),
+            (&json!(5), &json!(false))
+        );
+        assert_eq!(
+            (&seen[1]["up"], &seen[1]["stale"]),
+            (&json!(false), &json!(true))
+        );
+        assert_eq!(seen[1].get("last_check"), None);
+
+        let found = api.get("/pools/found/backends").await;
+        let names: Vec<_> = found["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|b| (&b["name"], &b["address"]))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                (&json!(one.to_string()), &json!("10.0.0.1:8443")),
+                (&json!(two.to_string()), &json!("10.0.0.2:8443")),
+            ]
+        );
+        assert_eq!(found["items"][0]["discovered"], true);
+    }
 }

@@ -21,7 +21,7 @@ use super::problem::{Kind, Problem};
 use super::wait::WaitQuery;
 use crate::clock;
 use crate::model::UploadedCertificate;
-use crate::seal::Kek;
+use crate::seal::{Kek, key_purpose};
 use crate::store::NewCertificate;
 
 /// A certificate in a list: its version in use.
@@ -132,16 +132,9 @@ pub(super) async fn put_certificate(
     let pair = Pair::read(&upload.chain, upload.private_key.reveal());
     let pair = pair.map_err(Problem::mistakes)?;
     let (new, warnings) = (sealed(&name, &pair, &api.kek)?, pair.warnings(clock::now()));
-    let chain = new.fingerprint();
     let mut writing = api.store.write(&caller.author).await?;
     let before = writing.certificate_in_use(&name).await?;
     if_match.check(before.map(tag_of).as_ref())?;
-    if let Some(other) = writing.chain_in_use(chain).await?.filter(|n| *n != name) {
-        return Err(Problem::mistake(
-            "/chain",
-            format!("this chain is in use as {other}: name that one in the listener"),
-        ));
-    }
     writing.upload_certificate(&new).await?;
     let after = writing.certificate_in_use(&name).await?;
     let mut written = Written::new(writing.commit().await?, after.map(tag_of));
@@ -241,11 +234,6 @@ fn missing<'a>(name: &str, there: impl IntoIterator<Item = &'a str>) -> Problem 
     Problem::not_found(format!("no certificate is named {name}; {there}"))
 }
 
-/// What a private key is sealed for: the link opens it for the same.
-fn key_purpose(chain: Fingerprint) -> String {
-    format!("private-key/{chain}")
-}
-
 fn sealed(name: &str, pair: &Pair, kek: &Kek) -> Result<NewCertificate, Problem> {
     let name: Name = name
         .parse()
@@ -260,4 +248,175 @@ fn sealed(name: &str, pair: &Pair, kek: &Kek) -> Result<NewCertificate, Problem>
         not_before: pair.not_before,
         not_after: pair.not_after,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidegate_core::document::Role;
+
+    use super::super::pair::tests::certificate;
+    use super::super::testing::{Fixture, delete, get, put};
+    use super::*;
+    use crate::model::AgentId;
+
+    fn upload((chain, key): &(String, String)) -> Value {
+        json!({ "chain": chain, "private_key": key })
+    }
+
+    const USING: &str = "
+listeners: [{ name: tls, role: terminator, bind: ':1', pool: p, tls: { certificates: [play] } }]
+pools: [{ name: p, backends: [{ address: ':2' }] }]
+";
+
+    #[tokio::test]
+    async fn a_certificate_is_uploaded_replaced_and_deleted() {
+        let api = Fixture::new().await;
+        let (first, second) = (
+            certificate("play.example.com"),
+            certificate("new.example.com"),
+        );
+        let put_play = |pair| put("/certificates/play").json(upload(pair));
+        let done = api.ask(put_play(&first)).await;
+        let commit = done.ok();
+        assert_eq!(
+            (&commit["change"], &commit["revision"]),
+            (&json!(1), &json!(0))
+        );
+        assert_eq!(commit.get("warnings"), None);
+        let read = api.ask(get("/certificates/play")).await;
+        assert_eq!(read.tag(), done.tag());
+        assert_eq!(read.json()["chain"], first.0);
+        assert_eq!(read.json()["dns_names"], json!(["play.example.com"]));
+        assert_eq!(
+            read.json()["fingerprint"],
+            Fingerprint::of(first.0.as_bytes()).to_string()
+        );
+
+        assert_eq!(api.ask(put_play(&first)).await.ok()["changed"], false);
+        let stale = put_play(&second).if_match("\"x\"");
+        assert_eq!(api.ask(stale).await.problem(), "stale");
+        let newer = put_play(&second).if_match(&read.tag());
+        assert_eq!(api.ask(newer).await.ok()["changed"], true);
+        // The first one again is a newer version, too.
+        assert_eq!(api.ask(put_play(&first)).await.ok()["changed"], true);
+        assert_eq!(api.get("/certificates/play").await["chain"], first.0);
+        let list = api.get("/certificates").await;
+        assert_eq!(list["items"].as_array().unwrap().len(), 1);
+        assert_eq!(list["items"][0].get("chain"), None);
+
+        let gone = api
+            .ask(delete("/certificates/play").if_match(&read.tag()))
+            .await;
+        assert_eq!(gone.problem(), "stale");
+        assert_eq!(
+            api.ask(delete("/certificates/play")).await.ok()["changed"],
+            true
+        );
+        assert_eq!(
+            api.ask(get("/certificates/play")).await.problem(),
+            "not-found"
+        );
+        assert_eq!(
+            api.ask(delete("/certificates/play")).await.problem(),
+            "not-found"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_served_is_refused_with_its_place() {
+        let api = Fixture::new().await;
+        let (one, other) = (certificate("a"), certificate("b"));
+        let mixed = (one.0.clone(), other.1);
+        let rows = [
+            (
+                upload(&("x".into(), "y".into())),
+                vec!["/chain", "/private_key"],
+            ),
+            (upload(&mixed), vec!["/private_key"]),
+            (
+                json!({ "chain": 3, "private_key": one.1, "key": 1 }),
+                vec!["/chain", "/key"],
+            ),
+            (json!({ "chain": one.0 }), vec![""]),
+        ];
+        for (body, expected) in rows {
+            let answer = api.ask(put("/certificates/play").json(body)).await;
+            let mut found = answer.pointers();
+            found.sort();
+            assert_eq!(found, expected);
+        }
+        let answer = api.ask(put("/certificates/Play").json(upload(&one))).await;
+        assert_eq!(answer.problem(), "malformed");
+        assert_eq!(api.get("/certificates").await, json!({ "items": [] }));
+    }
+
+    #[tokio::test]
+    async fn an_expired_one_is_taken_with_a_warning() {
+        let api = Fixture::new().await;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["old.example.com".to_owned()]).unwrap();
+        params.not_after = clock::now() - time::Duration::DAY;
+        let chain = params.self_signed(&key).unwrap().pem();
+        let done = api
+            .ask(put("/certificates/old").json(upload(&(chain, key.serialize_pem()))))
+            .await;
+        let warning = done.ok()["warnings"][0].as_str().unwrap().to_owned();
+        assert!(warning.contains("expired"), "{warning}");
+        assert_eq!(done.ok()["changed"], true);
+    }
+
+    #[tokio::test]
+    async fn one_in_use_is_not_deleted() {
+        let api = Fixture::new().await;
+        let pair = certificate("play.example.com");
+        api.ask(put("/certificates/play").json(upload(&pair)))
+            .await
+            .ok();
+        api.apply(USING).await;
+        let refused = api.ask(delete("/certificates/play")).await;
+        assert_eq!(refused.problem(), "conflict");
+        assert!(refused.json()["detail"].as_str().unwrap().contains("tls"));
+        // Another name may have the same chain, and go without touching this one.
+        let other = "/certificates/other";
+        api.ask(put(other).json(upload(&pair))).await.ok();
+        assert_eq!(api.ask(delete(other)).await.ok()["changed"], true);
+        assert_eq!(
+            api.get("/certificates/play").await["used_by"],
+            json!(["tls"])
+        );
+    }
+
+    #[tokio::test]
+    async fn who_was_sent_the_key_is_told_and_the_key_opens_for_the_link() {
+        let api = Fixture::new().await;
+        let pair = certificate("play.example.com");
+        api.ask(put("/certificates/play").json(upload(&pair)))
+            .await
+            .ok();
+        let agent = api.agent(1, &[Role::Terminator], &[]).await;
+        let fingerprint = Fingerprint::of(pair.0.as_bytes());
+        let sealed = api
+            .store
+            .sealed_keys(AgentId(agent), &[fingerprint])
+            .await
+            .unwrap();
+        let opened = api
+            .kek
+            .open(&key_purpose(fingerprint), &sealed[0].1)
+            .unwrap();
+        assert_eq!(opened.as_slice(), pair.1.as_bytes());
+
+        api.store
+            .delivering_keys(AgentId(agent), &[fingerprint])
+            .await
+            .unwrap();
+        assert_eq!(
+            api.get("/certificates/play").await["held_by"],
+            json!([agent])
+        );
+        let held = &api.get(&format!("/agents/{agent}")).await["certificates_held"][0];
+        assert_eq!(held["name"], "play");
+        assert_eq!(held["fingerprint"], fingerprint.to_string());
+    }
 }

@@ -74,13 +74,6 @@ pub(super) fn finished(mut description: OpenApi) -> OpenApi {
     description
 }
 
-/// The description as it is checked in: for people who read differences.
-pub(crate) fn text(description: &OpenApi) -> String {
-    // A tree of strings into memory: there is no failing case.
-    let text = serde_json::to_string_pretty(description).unwrap_or_default();
-    format!("{text}\n")
-}
-
 /// The answer with the description.
 pub(super) fn answer(description: &OpenApi) -> Response {
     Tagged::of(description).into_response()

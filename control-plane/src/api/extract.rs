@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_core::document::{Document, Mistake};
@@ -120,7 +121,7 @@ async fn text(body: Body) -> Result<String, Problem> {
     })?;
     let bytes = bytes.map_err(|error| {
         let too_long = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
         if too_long {
             return Problem::new(
                 Kind::TooLarge,

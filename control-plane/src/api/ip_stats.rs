@@ -305,6 +305,9 @@ fn windows(sums: &[WindowSum]) -> BTreeMap<&'static str, BTreeMap<&'static str, 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::testing::Fixture;
     use super::*;
 
     #[test]
@@ -358,5 +361,121 @@ mod tests {
         let there = windows["1h"]["bytes"];
         assert_eq!((there.count, there.error, there.bound), (5, 2, 1));
         assert_eq!(windows["1m"]["bytes"].count, 0);
+    }
+
+    /// Two minutes of two agents, already summed as reports are: `203.0.113.1` was
+    /// listed by both, `203.0.113.2` in one minute only.
+    async fn counted() -> Fixture {
+        let api = Fixture::new().await;
+        let sql = "
+create table client_stats_all partition of client_stats default;
+create table client_totals_all partition of client_totals default;
+insert into client_stats
+select date_trunc('minute', now() - ago * interval '1 minute'), measure, listener, client::cidr, count, error
+from (values (0, 'connections', 'edge', '203.0.113.1/32', 10, 1),
+             (30, 'connections', 'edge', '203.0.113.1/32', 5, 0),
+             (30, 'connections', 'other', '203.0.113.1/32', 2, 0),
+             (30, 'connections', 'edge', '203.0.113.2/32', 40, 3),
+             (600, 'connections', 'edge', '2001:db8::/64', 1000, 0),
+             (0, 'bytes', 'edge', '203.0.113.2/32', 7, 0)) as t(ago, measure, listener, client, count, error);
+insert into client_totals
+select date_trunc('minute', now() - ago * interval '1 minute'), measure, listener, total, bound
+from (values (0, 'connections', 'edge', 12, 1), (30, 'connections', 'edge', 50, 2),
+             (30, 'connections', 'other', 2, 0), (600, 'connections', 'edge', 1000, 4),
+             (0, 'bytes', 'edge', 7, 0)) as t(ago, measure, listener, total, bound);
+";
+        api.store.execute(sql).await;
+        api
+    }
+
+    #[tokio::test]
+    async fn the_top_sums_up_agents_listeners_and_minutes() {
+        let api = counted().await;
+        let hour = api.get("/ip-stats/top").await;
+        assert_eq!(
+            (&hour["by"], &hour["window"]),
+            (&json!("connections"), &json!("1h"))
+        );
+        assert_eq!((&hour["total"], &hour["bound"]), (&json!(64), &json!(3)));
+        assert_eq!(
+            hour["items"],
+            json!([
+                { "client": "203.0.113.2", "count": 40, "error": 3 },
+                { "client": "203.0.113.1", "count": 17, "error": 1 },
+            ])
+        );
+        let day = api.get("/ip-stats/top?window=24h&limit=1").await;
+        assert_eq!(
+            day["items"],
+            json!([{ "client": "2001:db8::/64", "count": 1000, "error": 0 }])
+        );
+        assert_eq!((&day["total"], &day["bound"]), (&json!(1064), &json!(7)));
+        let minute = api.get("/ip-stats/top?window=1m").await;
+        assert_eq!(
+            minute["items"],
+            json!([{ "client": "203.0.113.1", "count": 10, "error": 1 }])
+        );
+        let bytes = api.get("/ip-stats/top?by=bytes").await;
+        assert_eq!(bytes["items"][0]["client"], "203.0.113.2");
+        let none = api.get("/ip-stats/top?by=refused").await;
+        assert_eq!((&none["items"], &none["total"]), (&json!([]), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn a_client_has_every_window_and_measure() {
+        let api = counted().await;
+        let one = api.get("/ip-stats/203.0.113.1").await;
+        let amount = |window: &str, measure: &str| one["windows"][window][measure].clone();
+        assert_eq!(
+            amount("1m", "connections"),
+            json!({ "count": 10, "error": 1, "bound": 1 })
+        );
+        assert_eq!(
+            amount("1h", "connections"),
+            json!({ "count": 17, "error": 1, "bound": 3 })
+        );
+        assert_eq!(
+            amount("24h", "connections"),
+            json!({ "count": 17, "error": 1, "bound": 7 })
+        );
+        assert_eq!(
+            amount("1h", "bytes"),
+            json!({ "count": 0, "error": 0, "bound": 0 })
+        );
+        let six = api.get("/ip-stats/2001:db8::77").await;
+        assert_eq!(six["client"], "2001:db8::/64");
+        assert_eq!(six["windows"]["24h"]["connections"]["count"], 1000);
+    }
+
+    #[tokio::test]
+    async fn who_is_connected_now_is_exact_and_forgets_agents_that_are_silent() {
+        let api = Fixture::new().await;
+        let sql = "
+insert into observed_clients
+select ('00000000-0000-0000-0000-00000000000' || agent)::uuid, listener, client::cidr, live,
+       now() - ago * interval '1 second'
+from (values (1, 'edge', '203.0.113.1/32', 3, 0), (2, 'edge', '203.0.113.1/32', 4, 14),
+             (1, 'edge', '203.0.113.2/32', 5, 0), (3, 'edge', '203.0.113.2/32', 100, 16))
+     as t(agent, listener, client, live, ago);
+";
+        api.store.execute(sql).await;
+        let top = api.get("/ip-stats/top?by=live").await;
+        assert_eq!(top.get("window"), None);
+        assert_eq!((&top["total"], &top["bound"]), (&json!(12), &json!(0)));
+        let counts: Vec<_> = top["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| &i["count"])
+            .collect();
+        assert_eq!(counts, [&json!(7), &json!(5)]);
+        let one = api.get("/ip-stats/203.0.113.1").await;
+        let live: Vec<_> = one["live"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| &l["live"])
+            .collect();
+        assert_eq!(live, [&json!(3), &json!(4)]);
     }
 }

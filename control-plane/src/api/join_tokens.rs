@@ -108,29 +108,18 @@ pub(super) async fn create_join_token(
     Json(wanted): Json<JoinTokenRequest>,
 ) -> Result<Response, Problem> {
     let uses = checked(&wanted).map_err(Problem::mistakes)?;
-    let now = clock::now();
-    let expires_at = now + wanted.expires_in.map_or(DEFAULT_EXPIRY, Timeout::duration);
+    let lifetime = wanted.expires_in.map_or(DEFAULT_EXPIRY, Timeout::duration);
     let id = seal::random().map_err(Problem::internal)?;
     let secret = seal::random().map_err(Problem::internal)?;
     let token = JoinToken::new(*id, *secret, api.pin);
+    let (author, expires_at) = (&caller.author, clock::now() + lifetime);
     let roles: Vec<Role> = wanted.roles.into_iter().collect();
-    let (author, labels) = (&caller.author, wanted.labels);
-    api.store
-        .add_join_token(author, &token, &roles, &labels, uses, expires_at)
-        .await?;
-    let info = JoinTokenInfo {
-        id: token.id.clone(),
-        roles,
-        labels,
-        uses: uses.unsigned_abs(),
-        used: 0,
-        expires_at,
-        created_by: caller.author.0,
-        created_at: now,
-    };
+    let stored = api
+        .store
+        .add_join_token(author, &token, &roles, &wanted.labels, uses, expires_at);
     let made = NewJoinToken {
         token: token.reveal(),
-        info,
+        info: stored.await?.into(),
     };
     Ok((StatusCode::CREATED, axum::Json(made)).into_response())
 }
@@ -211,6 +200,7 @@ mod tests {
     use serde_json::{Value, json};
     use tidegate_core::document::Document;
 
+    use super::super::testing::{Fixture, delete, get, post};
     use super::*;
 
     fn places(body: Value) -> Vec<String> {
@@ -251,5 +241,30 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(found, expected, "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_join_token_is_shown_once_and_gone_when_deleted() {
+        let api = Fixture::new().await;
+        let wanted =
+            json!({ "roles": ["terminator"], "labels": { "app": "game" }, "expires_in": "10m" });
+        let made = api.ask(post("/join-tokens").json(wanted)).await;
+        assert_eq!(made.status, 201);
+        let made = made.ok();
+        let text = made["token"].as_str().unwrap();
+        let token: JoinToken = text.parse().ok().unwrap();
+        assert_eq!(token.id, made["id"]);
+
+        let list = api.ask(get("/join-tokens")).await;
+        let secret = text.split('.').nth(2).unwrap();
+        assert!(!String::from_utf8_lossy(&list.body).contains(secret));
+        let mut expected = made.clone();
+        expected.as_object_mut().unwrap().remove("token");
+        assert_eq!(list.json()["items"], json!([expected]));
+
+        let path = format!("/join-tokens/{}", token.id);
+        assert_eq!(api.ask(delete(&path)).await.status, 204);
+        assert_eq!(api.ask(delete(&path)).await.problem(), "not-found");
+        assert_eq!(api.get("/join-tokens").await, json!({ "items": [] }));
     }
 }

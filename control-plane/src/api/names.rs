@@ -36,7 +36,7 @@ mod tests {
         let names = ["chat", "edge", "game-node", "game-tls"];
         assert_eq!(
             there_is("game-nod", names),
-            "there is game-node, game-tls, chat, edge"
+            "there is game-node, game-tls, edge, chat"
         );
         assert_eq!(there_is("x", []), "there is none");
         let many: Vec<String> = (0..9).map(|n| format!("p{n}")).collect();

@@ -175,11 +175,6 @@ impl Problem {
         }
     }
 
-    /// One mistake in the body.
-    pub(super) fn mistake(pointer: &str, message: impl Into<String>) -> Self {
-        Self::mistakes(vec![Mistake::new(pointer, message)])
-    }
-
     /// The resource is another one than the writer saw.
     pub(super) fn stale(current: Option<ETag>) -> Self {
         let detail = match &current {

@@ -154,3 +154,179 @@ fn json_of<T: Serialize>(list: &[T], name: impl Fn(&T) -> &Name, wanted: &str) -
     // Plain structs into memory: there is no failing case.
     serde_json::to_vec(found).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_core::document::Role;
+
+    use super::super::testing::{Fixture, delete, get, put};
+
+    const DOCUMENT: &str = "
+listeners:
+- { name: edge, role: balancer, bind: ':443', pool: game, policy: open }
+pools:
+- { name: chat, backends: [{ address: '10.0.0.1:1' }] }
+- { name: game, backends: [{ address: '10.0.0.1:2' }] }
+policies:
+- { name: open }
+";
+
+    #[tokio::test]
+    async fn each_kind_is_read_written_and_deleted_by_name() {
+        let api = Fixture::new().await;
+        api.apply(DOCUMENT).await;
+        let rows = [
+            (
+                "listeners",
+                "edge",
+                json!({ "role": "balancer", "bind": ":8443", "pool": "chat" }),
+            ),
+            (
+                "pools",
+                "new",
+                json!({ "name": "new", "backends": [{ "address": ":5" }] }),
+            ),
+            ("policies", "open", json!({ "deny": ["192.0.2.0/24"] })),
+        ];
+        for (kind, name, body) in rows {
+            let path = format!("/{kind}/{name}");
+            let written = api.ask(put(&path).json(body.clone())).await;
+            assert_eq!(written.ok()["diff"][0]["kind"], kind);
+            let read = api.ask(get(&path)).await;
+            assert_eq!(read.tag(), written.tag());
+            for (field, value) in body.as_object().unwrap() {
+                if field != "backends" {
+                    assert_eq!(&read.json()[field], value, "{kind} {field}");
+                }
+            }
+            let list = api.get(&format!("/{kind}")).await;
+            assert!(list["items"].as_array().unwrap().contains(&read.json()));
+        }
+        for path in ["/listeners/edge", "/policies/open", "/pools/new"] {
+            let gone = api.ask(delete(path)).await;
+            assert_eq!(gone.ok()["diff"][0]["change"], "removed");
+            assert_eq!(api.ask(get(path)).await.problem(), "not-found");
+            assert_eq!(api.ask(delete(path)).await.problem(), "not-found");
+        }
+        let config = api.get("/config").await;
+        assert_eq!(config["pools"].as_array().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn mistakes_lead_into_what_was_sent_or_into_the_document() {
+        let api = Fixture::new().await;
+        api.agent(1, &[Role::Balancer], &[]).await;
+        api.apply(DOCUMENT).await;
+        let balancer = json!({ "role": "balancer", "bind": ":443", "pool": "game" });
+        let rows = [
+            (
+                put("/pools/game")
+                    .json(json!({ "balance": "best", "backends": [{ "address": "x" }] })),
+                vec!["/backends/0/address", "/balance"],
+            ),
+            (
+                put("/pools/game").json(json!({ "name": "gmae", "backends": [] })),
+                vec!["/name"],
+            ),
+            (put("/pools/game").json(json!([])), vec![""]),
+            (
+                put("/pools/Game").json(json!({ "backends": [{ "address": ":1" }] })),
+                vec!["/name"],
+            ),
+            (
+                put("/pools/game").json(json!({ "discover": { "listener": "edge" } })),
+                vec!["/discover/listener"],
+            ),
+            (
+                put("/listeners/new").json(
+                    json!({ "role": "balancer", "bind": ":1", "pool": "gone", "policy": "gone" }),
+                ),
+                vec!["/policy", "/pool"],
+            ),
+            // Two listeners of one agent on one port: found by planning.
+            (put("/listeners/new").json(balancer), vec!["/bind"]),
+            (delete("/pools/game"), vec!["/config/listeners/0/pool"]),
+            (delete("/policies/open"), vec!["/config/listeners/0/policy"]),
+        ];
+        for (row, (asked, expected)) in rows.into_iter().enumerate() {
+            let answer = api.ask(asked).await;
+            assert_eq!(answer.pointers(), expected, "row {row}: {}", answer.json());
+        }
+        let tls = json!({ "role": "terminator", "bind": ":2", "pool": "game", "client_ip": "proxy_v2",
+            "tls": { "certificates": ["c"] } });
+        let answer = api.ask(put("/listeners/tls").json(tls)).await;
+        // It announces the client otherwise than `edge` does, to the same pool.
+        assert_eq!(
+            answer.pointers(),
+            ["/tls/certificates/0", "/config/pools/1"]
+        );
+        assert_eq!(
+            api.get("/revisions").await["items"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn of_two_that_write_what_they_saw_one_is_refused() {
+        let api = Fixture::new().await;
+        api.apply(DOCUMENT).await;
+        let seen = api.ask(get("/pools/game")).await.tag();
+        let write = |port: u16| {
+            let body = json!({ "backends": [{ "address": format!(":{port}") }] });
+            put("/pools/game").json(body).if_match(&seen)
+        };
+        let (one, other) = tokio::join!(api.ask(write(1)), api.ask(write(2)));
+        let mut kinds = [one.status.as_u16(), other.status.as_u16()];
+        kinds.sort_unstable();
+        assert_eq!(kinds, [200, 412]);
+        let (done, refused) = if one.status == 200 {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        assert_eq!(
+            (refused.problem(), refused.tag()),
+            ("stale".into(), done.tag())
+        );
+
+        assert_eq!(
+            api.ask(delete("/pools/game").if_match(&seen))
+                .await
+                .problem(),
+            "stale"
+        );
+        // Another resource was not touched: what was seen of it still holds.
+        let chat = api.ask(get("/pools/chat")).await.tag();
+        assert_eq!(
+            api.ask(delete("/pools/chat").if_match(&chat)).await.status,
+            200
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_names_what_is_most_alike() {
+        let api = Fixture::new().await;
+        api.apply(DOCUMENT).await;
+        let answer = api.ask(get("/pools/gmae")).await;
+        assert_eq!(
+            answer.json()["detail"],
+            "no pool is named gmae; there is game, chat"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_same_again_takes_no_number() {
+        let api = Fixture::new().await;
+        api.apply(DOCUMENT).await;
+        let read = api.ask(get("/pools/game")).await;
+        let again = api.ask(put("/pools/game").json(read.json())).await;
+        assert_eq!(again.tag(), read.tag());
+        assert_eq!(again.ok()["changed"], false);
+        assert_eq!(api.get("/config").await, api.get("/config").await);
+        assert_eq!(api.get("/status").await["change"], 1);
+    }
+}

@@ -195,3 +195,119 @@ impl From<Revision> for RevisionInfo {
 fn missing(number: u64) -> Problem {
     Problem::not_found(format!("no revision {number}: see /api/v1/revisions"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{Fixture, delete, get, post, put};
+
+    fn document(port: u16) -> String {
+        format!("pools: [{{ name: p, backends: [{{ address: ':{port}' }}] }}]")
+    }
+
+    #[tokio::test]
+    async fn a_roll_back_is_a_new_revision_with_the_old_content() {
+        let api = Fixture::new().await;
+        let first = api.ask(put("/config").yaml(&document(1))).await;
+        api.apply(&document(2)).await;
+        let stale = post("/revisions/1/rollback").if_match(&first.tag());
+        assert_eq!(api.ask(stale).await.problem(), "stale");
+        let back = api.ask(post("/revisions/1/rollback")).await;
+        assert_eq!(
+            (&back.ok()["revision"], &back.ok()["changed"]),
+            (&json!(3), &json!(true))
+        );
+        assert_eq!(back.tag(), api.ask(get("/config")).await.tag());
+        let now = api.get("/config").await;
+        assert_eq!(now, api.get("/revisions/1").await["document"]);
+        assert_eq!(now, api.get("/revisions/3").await["document"]);
+        let info = api.get("/revisions/3").await;
+        assert_eq!(info["action"], "rollback revisions/1");
+        assert!(
+            info["author"]
+                .as_str()
+                .unwrap()
+                .starts_with("token admin (")
+        );
+        // To what is: nothing.
+        let same = api.ask(post("/revisions/1/rollback")).await.ok();
+        assert_eq!(
+            (&same["revision"], &same["changed"]),
+            (&json!(3), &json!(false))
+        );
+        assert_eq!(
+            api.ask(post("/revisions/9/rollback")).await.problem(),
+            "not-found"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_revision_changed_is_told_against_the_one_before_or_any() {
+        let api = Fixture::new().await;
+        for port in [1, 2, 3] {
+            api.apply(&document(port)).await;
+        }
+        let diff = api.get("/revisions/3/diff").await;
+        assert_eq!((&diff["from"], &diff["to"]), (&json!(2), &json!(3)));
+        assert_eq!(
+            diff["diff"][0]["fields"][0]["pointer"],
+            "/backends/:2/address"
+        );
+        let diff = api.get("/revisions/1/diff?against=3").await;
+        assert_eq!(
+            diff["diff"][0]["fields"][0]["pointer"],
+            "/backends/:1/address"
+        );
+        let first = api.get("/revisions/1/diff").await;
+        assert_eq!(first["diff"][0]["change"], "added");
+        for path in ["/revisions/9/diff", "/revisions/1/diff?against=9"] {
+            assert_eq!(api.ask(get(path)).await.problem(), "not-found");
+        }
+    }
+
+    #[tokio::test]
+    async fn revisions_come_in_pages_youngest_first() {
+        let api = Fixture::new().await;
+        for port in 1..=5 {
+            api.apply(&document(port)).await;
+        }
+        let numbers = async |path: &str| -> Vec<u64> {
+            let page = api.get(path).await;
+            let items = page["items"].as_array().unwrap();
+            items
+                .iter()
+                .map(|i| i["number"].as_u64().unwrap())
+                .collect()
+        };
+        assert_eq!(numbers("/revisions").await, [5, 4, 3, 2, 1]);
+        assert_eq!(numbers("/revisions?limit=2").await, [5, 4]);
+        assert_eq!(numbers("/revisions?limit=2&before=4").await, [3, 2]);
+        assert_eq!(numbers("/revisions?before=1").await, [] as [u64; 0]);
+        assert_eq!(numbers("/audit?limit=2").await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_gone_keeps_an_old_revision_from_coming_back() {
+        let api = Fixture::new().await;
+        let (chain, key) = super::super::pair::tests::certificate("c");
+        let upload = json!({ "chain": chain, "private_key": key });
+        api.ask(put("/certificates/c").json(upload)).await.ok();
+        api.apply(
+            "
+listeners: [{ name: l, role: terminator, bind: ':1', pool: p, tls: { certificates: [c] } }]
+pools: [{ name: p, backends: [{ address: ':2' }] }]
+",
+        )
+        .await;
+        api.apply(&document(1)).await;
+        api.ask(delete("/certificates/c")).await.ok();
+        let back = api.ask(post("/revisions/1/rollback")).await;
+        assert_eq!(back.pointers(), ["/config/listeners/0/tls/certificates/0"]);
+        assert_eq!(
+            api.get("/revisions/1/diff").await["to"],
+            1,
+            "it can still be read"
+        );
+    }
+}

@@ -280,3 +280,88 @@ struct Timeouts {
 struct CertificateName {
     name: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::openapi;
+
+    /// Every field there is, written. What excludes another is in another resource.
+    const EVERYTHING: &str = "
+listeners:
+- { name: edge, role: balancer, agents: { tier: edge }, bind: ':443', accept_proxy: [10.0.0.0/8], policy: p, pool: found }
+- { name: tls, role: terminator, bind: ':8443', tls: { certificates: [c] }, mode: http, client_ip: forwarded, pool: node }
+pools:
+- { name: found, proxy_protocol: v2, discover: { listener: tls } }
+- name: node
+  balance: round_robin
+  backends: [{ name: a, address: ':1', weight: 2 }]
+  health_check: { http: { path: /, host: h, expect: [200] }, interval: 1s, timeout: 1s, rise: 1, fall: 1, port: 1, proxy: none }
+- { name: tcp, backends: [{ address: ':2' }], health_check: { tcp: {} } }
+policies:
+- name: p
+  allow: [10.0.0.0/8]
+  deny: [192.0.2.0/24]
+  limits: { connections_per_client: 1 }
+  timeouts: { connect: 1s, first_byte: 1s, idle: 1s, keep_alive: 1s, half_closed: 1s, max_age: 1s }
+certificates: [{ name: c, chain: x, private_key: z }]
+";
+
+    /// Both ways: a field that is written is described, and one that is described is
+    /// written somewhere above.
+    #[test]
+    fn the_document_is_described_as_it_is_read() {
+        let document = tidegate_core::document::Document::parse(EVERYTHING).unwrap();
+        let document = serde_json::to_value(document).unwrap();
+        let description = serde_json::to_value(openapi()).unwrap();
+        let schema = &description["components"]["schemas"]["Document"];
+        let (mut written, mut described) = (BTreeSet::new(), BTreeSet::new());
+        compare(
+            &document,
+            schema,
+            &description,
+            "",
+            &mut written,
+            &mut described,
+        );
+        assert_eq!(written, described);
+        assert!(written.len() > 40, "{}", written.len());
+    }
+
+    fn compare(
+        value: &Value,
+        schema: &Value,
+        description: &Value,
+        at: &str,
+        written: &mut BTreeSet<String>,
+        described: &mut BTreeSet<String>,
+    ) {
+        let schema = match schema["$ref"].as_str() {
+            Some(reference) => description.pointer(&reference[1..]).unwrap(),
+            None => schema,
+        };
+        match value {
+            Value::Array(list) => {
+                for one in list {
+                    compare(one, &schema["items"], description, at, written, described);
+                }
+            }
+            Value::Object(fields) => {
+                let Some(properties) = schema["properties"].as_object() else {
+                    return;
+                };
+                described.extend(properties.keys().map(|key| format!("{at}/{key}")));
+                for (key, field) in fields {
+                    let below = format!("{at}/{key}");
+                    let property = properties.get(key).unwrap_or(&Value::Null);
+                    written.insert(below.clone());
+                    compare(field, property, description, &below, written, described);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -196,3 +196,152 @@ fn known_agent(fleet: &[plan::Agent], wanted: Option<Uuid>) -> Result<Option<Age
         "no agent {text} is enrolled; {there}"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_core::document::Role;
+
+    use super::super::testing::{Fixture, get, post, put};
+
+    const STATE: &str = "/pools/node/backends/:3000/state";
+
+    async fn api() -> Fixture {
+        let api = Fixture::new().await;
+        api.apply(
+            "pools: [{ name: node, backends: [{ address: ':3000' }, { address: ':3001' }] }]",
+        )
+        .await;
+        api
+    }
+
+    #[tokio::test]
+    async fn a_state_is_said_for_all_agents_or_for_one() {
+        let api = api().await;
+        let agent = api.agent(1, &[Role::Balancer], &[]).await;
+        assert_eq!(
+            api.get(STATE).await,
+            json!({ "state": "ready", "agents": [] })
+        );
+        let said = api
+            .ask(put(STATE).json(json!({ "state": "maintenance", "agent": agent })))
+            .await;
+        let commit = said.ok();
+        assert_eq!(
+            (&commit["revision"], &commit["change"]),
+            (&json!(1), &json!(3))
+        );
+        assert_eq!(
+            (&commit["changed"], &commit["diff"]),
+            (&json!(true), &json!([]))
+        );
+        let read = api.ask(get(STATE)).await;
+        assert_eq!(read.tag(), said.tag());
+        let read = read.json();
+        assert_eq!(
+            (&read["state"], &read["agents"][0]["state"]),
+            (&json!("ready"), &json!("maintenance"))
+        );
+
+        // For all: what was said for single agents is over.
+        api.ask(put(STATE).json(json!({ "state": "drain" })))
+            .await
+            .ok();
+        let read = api.get(STATE).await;
+        assert_eq!(
+            (&read["state"], &read["agents"]),
+            (&json!("drain"), &json!([]))
+        );
+        assert!(
+            read["set_by"]
+                .as_str()
+                .unwrap()
+                .starts_with("token admin (")
+        );
+        let list = api.get("/pools/node/backends").await;
+        assert_eq!(list["items"][0]["admin"], "drain");
+        assert_eq!(list["items"][1]["admin"], "ready");
+        let audit = api.get("/audit?limit=1").await;
+        assert_eq!(audit["items"][0]["action"], "drain");
+        assert_eq!(audit["items"][0]["change"], 4);
+    }
+
+    #[tokio::test]
+    async fn the_same_again_takes_no_number() {
+        let api = api().await;
+        let agent = api.agent(1, &[Role::Balancer], &[]).await;
+        for (saying, changed) in [
+            (json!({ "state": "ready" }), false),
+            (json!({ "state": "ready", "agent": agent }), false),
+            (json!({ "state": "drain" }), true),
+            (json!({ "state": "drain" }), false),
+            (json!({ "state": "drain", "agent": agent }), false),
+            (json!({ "state": "ready", "agent": agent }), true),
+            (json!({ "state": "drain" }), true),
+        ] {
+            let done = api.ask(put(STATE).json(saying.clone())).await.ok();
+            assert_eq!(done["changed"], changed, "{saying}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_has_no_state() {
+        let api = api().await;
+        let agent = api.agent(1, &[Role::Balancer], &[]).await;
+        api.ask(post(&format!("/agents/{agent}/revoke"))).await.ok();
+        let drain = json!({ "state": "drain" });
+        let rows = [
+            (
+                "/pools/nude/backends/:3000/state",
+                drain.clone(),
+                "there is node",
+            ),
+            (
+                "/pools/node/backends/:300/state",
+                drain.clone(),
+                "there is :3000, :3001",
+            ),
+            (
+                STATE,
+                json!({ "state": "drain", "agent": agent }),
+                "there is none",
+            ),
+        ];
+        for (path, saying, there) in rows {
+            let answer = api.ask(put(path).json(saying)).await;
+            assert_eq!(answer.problem(), "not-found");
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.ends_with(there), "{detail}");
+        }
+        let wrong = put(STATE).json(json!({ "state": "off", "agent": "all", "for": "1h" }));
+        assert_eq!(
+            api.ask(wrong).await.pointers(),
+            ["/agent", "/for", "/state"]
+        );
+        let stale = put(STATE).json(drain).if_match("\"x\"");
+        assert_eq!(api.ask(stale).await.problem(), "stale");
+    }
+
+    #[tokio::test]
+    async fn a_discovered_backend_goes_by_its_agent_until_that_is_revoked() {
+        let api = Fixture::new().await;
+        let (chain, key) = super::super::pair::tests::certificate("c");
+        let upload = json!({ "chain": chain, "private_key": key });
+        api.ask(put("/certificates/c").json(upload)).await.ok();
+        api.apply(
+            "
+listeners: [{ name: tls, role: terminator, bind: ':8443', pool: node, accept_proxy: none, tls: { certificates: [c] } }]
+pools: [{ name: found, discover: { listener: tls } }, { name: node, backends: [{ address: ':3000' }] }]
+",
+        )
+        .await;
+        let agent = api.agent(1, &[Role::Terminator], &[]).await;
+        let path = format!("/pools/found/backends/{agent}/state");
+        api.ask(put(&path).json(json!({ "state": "drain" })))
+            .await
+            .ok();
+        assert_eq!(api.get(&path).await["state"], "drain");
+        api.ask(post(&format!("/agents/{agent}/revoke"))).await.ok();
+        assert_eq!(api.ask(get(&path)).await.problem(), "not-found");
+    }
+}

@@ -95,7 +95,12 @@ fn edge(document: &Document) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tidegate_core::document::Role;
+
+    use super::super::testing::Fixture;
     use super::*;
+    use crate::model::Outcome;
 
     #[test]
     fn a_connection_is_counted_where_it_comes_in() {
@@ -109,10 +114,61 @@ mod tests {
             pools:
             - { name: tls, proxy_protocol: v2, discover: { listener: tls } }
             - { name: node, backends: [{ address: ":3000" }] }
-            certificates: [{ name: c, chain: x, private_key: y }]
+            certificates: [{ name: c, chain: x, private_key: z }]
             "#,
         )
         .unwrap();
         assert_eq!(edge(&document), ["edge", "alone"]);
+    }
+
+    #[tokio::test]
+    async fn the_fleet_is_counted_as_it_reports() {
+        let api = Fixture::new().await;
+        api.apply(
+            "
+listeners: [{ name: edge, role: balancer, bind: ':443', pool: p }]
+pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
+",
+        )
+        .await;
+        let (one, two) = (
+            api.agent(1, &[Role::Balancer], &[]).await,
+            api.agent(2, &[Role::Balancer], &[]).await,
+        );
+        api.connect(one, 1).await;
+        api.says(one, Outcome::Applied).await;
+        api.says(two, Outcome::Failed(Vec::new())).await;
+        let sql = format!(
+            "insert into replicas (id, address) values ('{one}', '127.0.0.1:7444');
+             insert into observed_backends
+             select agent::uuid, 'p', backend, '', up, admin, 0, 0, 0, 0, null, null, null, now() - age
+             from (values ('{one}', 'a', true, 'ready', interval '0'), ('{one}', 'b', false, 'ready', '0'),
+                          ('{one}', 'c', true, 'drain', '0'), ('{two}', 'a', true, 'ready', '1 minute'))
+                  as t(agent, backend, up, admin, age);
+             insert into observed_listeners
+             select agent::uuid, listener, '', live, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2.5, 0, 0, now() - age
+             from (values ('{one}', 'edge', 7, interval '0'), ('{one}', 'behind', 100, '0'),
+                          ('{two}', 'edge', 100, '1 minute')) as t(agent, listener, live, age)"
+        );
+        api.store.execute(&sql).await;
+        let status = api.get("/status").await;
+        assert_eq!(
+            status["agents"],
+            json!({ "total": 2, "connected": 1, "in_sync": 1, "failed": 1, "revoked": 0 })
+        );
+        assert_eq!(
+            status["backends"],
+            json!({ "up": 1, "down": 1, "drained": 1 })
+        );
+        assert_eq!(
+            status["connections"],
+            json!({ "live": 7, "accept_rate": 2.5 })
+        );
+        assert_eq!(status["replicas"][0]["address"], "127.0.0.1:7444");
+        assert_eq!(
+            (&status["revision"], &status["change"]),
+            (&json!(1), &json!(3))
+        );
+        assert_eq!(status["version"], "0.0.0-test");
     }
 }

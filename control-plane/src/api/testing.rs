@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header, request};
 use axum::response::Response;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,12 +36,12 @@ pub(super) struct Fixture {
     tokens: [String; 3],
     pub(super) folder: TempDir,
     /// Last: it goes when nobody uses it any more.
-    pub(super) database: Database,
+    _database: Database,
 }
 
 /// A request to be.
 pub(super) struct Ask {
-    request: axum::http::request::Builder,
+    request: request::Builder,
     path: String,
     body: Vec<u8>,
 }
@@ -68,7 +68,7 @@ impl Fixture {
             pin: cluster.authority.pin(),
             replica: Uuid::from_u128(1),
             version: "0.0.0-test",
-            report_interval: std::time::Duration::from_secs(5),
+            report_interval: Duration::from_secs(5),
         });
         let mut tokens: [String; 3] = Default::default();
         for (token, role) in tokens.iter_mut().zip(ROLES) {
@@ -80,7 +80,7 @@ impl Fixture {
             router,
             tokens,
             folder,
-            database,
+            _database: database,
         }
     }
 

@@ -25,6 +25,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitQuery {
     /// Answer only when every connected agent has applied this, or has failed to.
+    #[param(inline)]
     wait: Option<WaitFor>,
     /// For how long at most: `30s` unless written, `5m` at most. Then `pending` is
     /// not empty; the answer is 200 all the same.

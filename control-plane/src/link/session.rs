@@ -29,6 +29,7 @@ use super::peer::{self, Peer};
 use crate::fleet::{Registration, Wanted};
 use crate::model::{Applied, Desired, Outcome};
 use crate::publish::Content;
+use crate::seal::key_purpose;
 use crate::store::{AgentState, Presence, StoreError, WriteError};
 
 /// What goes to an agent.
@@ -553,11 +554,6 @@ impl Session {
             Err(_) => Err(End::Silent),
         }
     }
-}
-
-/// What a private key is sealed for.
-pub(crate) fn key_purpose(chain: Fingerprint) -> String {
-    format!("private-key/{chain}")
 }
 
 /// Reasons come from a peer: they have a length.

@@ -144,7 +144,9 @@ impl Cluster {
         let chain = params.self_signed(&key).unwrap().pem();
         let print = Fingerprint::of(chain.as_bytes());
         let pem = key.serialize_pem();
-        let sealed = self.kek.seal(&session::key_purpose(print), pem.as_bytes());
+        let sealed = self
+            .kek
+            .seal(&crate::seal::key_purpose(print), pem.as_bytes());
         let new = NewCertificate {
             name: "play".parse().unwrap(),
             chain,

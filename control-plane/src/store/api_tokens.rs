@@ -89,7 +89,7 @@ impl Store {
             .collect()
     }
 
-    /// Keeps a new token.
+    /// Keeps a new token; answers it as lists will.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -97,11 +97,11 @@ impl Store {
         &self,
         author: &Author,
         new: &NewApiToken,
-    ) -> Result<OffsetDateTime, StoreError> {
+    ) -> Result<StoredApiToken, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let created_at = add(&mut transaction, author, new).await?;
+        let stored = add(&mut transaction, author, new).await?;
         transaction.commit().await?;
-        Ok(created_at)
+        Ok(stored)
     }
 
     /// Removes a token: it is refused from now on. Whether there was one.
@@ -181,10 +181,10 @@ async fn add(
     transaction: &mut Transaction<'static, Postgres>,
     author: &Author,
     new: &NewApiToken,
-) -> Result<OffsetDateTime, StoreError> {
-    let created_at = sqlx::query_scalar!(
+) -> Result<StoredApiToken, StoreError> {
+    let row = sqlx::query!(
         "insert into api_tokens (id, secret_hash, role, label, created_by, expires_at)
-         values ($1, $2, $3, $4, $5, $6) returning created_at",
+         values ($1, $2, $3, $4, $5, $6) returning created_at, expires_at",
         new.id,
         new.secret_hash.as_bytes().as_slice(),
         new.role.as_str(),
@@ -196,7 +196,14 @@ async fn add(
     .await?;
     let subject = format!("api-tokens/{}", new.id);
     audit(transaction, author, "create", &subject).await?;
-    Ok(created_at)
+    Ok(StoredApiToken {
+        id: new.id.clone(),
+        role: new.role,
+        label: new.label.clone(),
+        created_by: author.0.clone(),
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+    })
 }
 
 fn role(stored: &str) -> Result<ApiRole, StoreError> {

@@ -44,7 +44,7 @@ pub(crate) struct Enrolled {
 }
 
 impl Store {
-    /// Keeps a new token.
+    /// Keeps a new token; answers it as lists will.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -56,22 +56,23 @@ impl Store {
         labels: &Labels,
         uses: i32,
         expires_at: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        let roles: Vec<String> = roles.iter().map(Role::to_string).collect();
+    ) -> Result<StoredJoinToken, StoreError> {
+        let names: Vec<String> = roles.iter().map(Role::to_string).collect();
         let hash = token.secret_hash();
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
+        let row = sqlx::query!(
             "insert into join_tokens (id, secret_hash, roles, labels, uses, expires_at, created_by)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+             values ($1, $2, $3, $4, $5, $6, $7)
+             returning created_at, expires_at",
             token.id,
             hash.as_bytes().as_slice(),
-            &roles,
+            &names,
             serde_json::to_value(labels).map_err(|why| broken("labels", why))?,
             uses,
             expires_at,
             author.0
         )
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await?;
         audit(
             &mut transaction,
@@ -81,7 +82,16 @@ impl Store {
         )
         .await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(StoredJoinToken {
+            id: token.id.clone(),
+            roles: roles.iter().copied().collect(),
+            labels: labels.clone(),
+            uses,
+            used: 0,
+            expires_at: row.expires_at,
+            created_by: author.0.clone(),
+            created_at: row.created_at,
+        })
     }
 
     /// All tokens, youngest first.

@@ -12,7 +12,6 @@ mod overview;
 
 use tidegate_core::plan;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::{Store, StoreError, Writing, broken, facts, fingerprint, unsigned};
 
@@ -49,9 +48,4 @@ fn counted(number: i64) -> u64 {
 /// Whether a row says nothing any more about now.
 fn is_stale(at: OffsetDateTime, fresh_since: OffsetDateTime) -> bool {
     at < fresh_since
-}
-
-/// The UUID of an agent that planning knows by name.
-fn id_of(agent: &plan::Agent) -> Result<Uuid, StoreError> {
-    Uuid::try_parse(agent.id.as_str()).map_err(|why| broken("an agent", why))
 }

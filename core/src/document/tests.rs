@@ -391,3 +391,14 @@ pools: [{ name: p, backends: [{ address: ':3000' }] }]",
     let material = pointers(of_fleet(&document, &["play", "other"]));
     assert_eq!(material, ["/certificates/1"]);
 }
+
+#[test]
+fn a_part_is_read_like_a_resource_with_every_mistake_at_once() {
+    let part = serde_json::json!({ "connect": "soon", "idle": "1s", "colour": 1 });
+    let mistakes = Document::part::<super::Timeouts>(part).unwrap_err();
+    let places: Vec<&str> = mistakes.iter().map(|m| m.pointer.as_str()).collect();
+    assert_eq!(places, ["/colour", "/connect"]);
+    let part = serde_json::json!({ "idle": "1s" });
+    let read = Document::part::<super::Timeouts>(part).unwrap();
+    assert_eq!(read.idle, super::Timeout::from_secs(1));
+}

@@ -116,7 +116,7 @@ impl Store {
     /// When the database does not answer.
     pub(crate) async fn key_holders(&self) -> Result<Vec<(Fingerprint, Uuid)>, StoreError> {
         let rows = sqlx::query!(
-            "select k.fingerprint, k.agent from key_deliveries k join agents a on a.id = k.agent
+            "select distinct k.fingerprint, k.agent from key_deliveries k join agents a on a.id = k.agent
              where a.removed_at is null order by k.fingerprint, k.agent"
         )
         .fetch_all(&self.pool)
@@ -153,24 +153,6 @@ impl Writing {
         .await?;
         row.map(|row| Ok((super::fingerprint(&row.fingerprint)?, row.uploaded_at)))
             .transpose()
-    }
-
-    /// The name under which a chain is in use.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub(crate) async fn chain_in_use(
-        &mut self,
-        chain: Fingerprint,
-    ) -> Result<Option<String>, StoreError> {
-        let name = sqlx::query_scalar!(
-            "select v.name from certificate_versions v where v.fingerprint = $1 and not exists
-             (select from certificate_versions n where n.name = v.name and n.number > v.number)",
-            chain.as_bytes().as_slice()
-        )
-        .fetch_optional(&mut *self.transaction)
-        .await?;
-        Ok(name)
     }
 }
 
