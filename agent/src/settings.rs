@@ -31,7 +31,7 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     /// Where the agents' link of a control plane is; several, one per option, are tried in random
     /// order.
-    #[arg(long = "control-plane", value_name = "HOST:PORT", required = true)]
+    #[arg(long = "control-plane", value_name = "HOST:PORT", required = true, value_parser = host_port)]
     pub(crate) control_planes: Vec<String>,
 
     /// Where identity, kept snapshots and the admin socket are; made when missing. For this agent
@@ -151,6 +151,16 @@ impl Standalone {
     }
 }
 
+/// Names are resolved when they are dialled; the form is looked at now.
+fn host_port(written: &str) -> Result<String, String> {
+    match written.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {
+            Ok(written.to_owned())
+        }
+        _ => Err("write HOST:PORT, such as control.example.com:7444".into()),
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum RoleName {
     Balancer,
@@ -243,6 +253,16 @@ mod tests {
         );
         for bad in ["unix:", "localhost:1", "9900", ""] {
             assert!(bad.parse::<AdminAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn control_planes_are_hosts_with_ports() {
+        for good in ["control.example.com:7444", "127.0.0.1:1", "[::1]:7444"] {
+            assert_eq!(host_port(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "host", ":7444", "host:", "host:0", "host:65536"] {
+            assert!(host_port(bad).is_err(), "{bad}");
         }
     }
 

@@ -142,8 +142,8 @@ pub(crate) fn token(file: Option<&Path>) -> Result<JoinToken, TokenError> {
 /// keep what has to be kept.
 pub(crate) async fn enroll(joining: &Joining<'_>, dir: &StateDir) -> Result<Identity, EnrollError> {
     let key = kept_key(dir)?;
-    let mut failures = Failures::default();
-    for attempt in 0.. {
+    let (mut attempt, mut failures) = (0_u32, Failures::default());
+    loop {
         for at in joining.control_planes.shuffled() {
             match joining.ask(at, &key).await {
                 Ok(identity) => {
@@ -166,8 +166,8 @@ pub(crate) async fn enroll(joining: &Joining<'_>, dir: &StateDir) -> Result<Iden
             }
         }
         tokio::time::sleep(RETRY.delay(attempt, draw())).await;
+        attempt = attempt.saturating_add(1);
     }
-    Err(EnrollError::TooLate)
 }
 
 fn kept_key(dir: &StateDir) -> Result<AgentKey, IdentityError> {

@@ -93,6 +93,8 @@ pub(super) struct Link {
     pub(super) address: IpAddr,
     pub(super) health_port: u16,
     pub(super) held: Held,
+    /// Whether the certificate was renewed and not tried yet.
+    fresh: bool,
     pub(super) outbox: Arc<Outbox>,
 }
 
@@ -124,6 +126,7 @@ impl Fleet {
             outbox: Arc::new(Outbox::new(boot)),
             health_port: settings.common.health_port,
             held: Held::default(),
+            fresh: false,
         };
         Ok(Self {
             address: link.address,
@@ -183,15 +186,16 @@ impl Fleet {
         loop {
             let order = tokio::select! {
                 () = signals.next() => return Ending::Signal,
-                order = self.orders.recv() => order,
+                // Without a sender, which only a fault of ours takes away, what runs goes on.
+                Some(order) = self.orders.recv() => order,
             };
             match order {
-                Some(Order::Apply {
+                Order::Apply {
                     version,
                     snapshot,
                     keys,
                     done,
-                }) => {
+                } => {
                     let applied = apply(plane, version, snapshot, &keys).await;
                     changed.notify_one();
                     if applied.is_ok() && !serves {
@@ -201,13 +205,12 @@ impl Fleet {
                     // Nobody waits when the session has ended meanwhile.
                     let _ = done.send(applied);
                 }
-                Some(Order::CutClients { net, done }) => {
+                Order::CutClients { net, done } => {
                     let cut = plane.applier.cut_clients(net);
                     tracing::info!(%net, connections = cut, "clients cut");
                     let _ = done.send(());
                 }
-                // The link only ends by revocation.
-                Some(Order::Revoked) | None => return Ending::Revoked,
+                Order::Revoked => return Ending::Revoked,
             }
         }
     }
@@ -359,7 +362,10 @@ impl Link {
                 }
             };
             let begun = Instant::now();
-            let ended = if credentials.is_expired(SystemTime::now()) {
+            // A fresh one is for the control plane to judge: the clock that is wrong
+            // may be ours.
+            let fresh = std::mem::take(&mut self.fresh);
+            let ended = if !fresh && credentials.is_expired(SystemTime::now()) {
                 self.renew_expired(at, channel, failures).await
             } else {
                 match follow(self, channel.clone()).await {
@@ -374,7 +380,7 @@ impl Link {
     }
 
     async fn renew_expired(
-        &self,
+        &mut self,
         at: &str,
         channel: tonic::transport::Channel,
         failures: &mut Failures,
@@ -385,7 +391,10 @@ impl Link {
                 failures.note(at, &error, "the expired certificate is not renewed yet");
                 Ended::Expired
             }
-            Ok(()) => Ended::Expired,
+            Ok(()) => {
+                self.fresh = true;
+                Ended::Expired
+            }
         }
     }
 

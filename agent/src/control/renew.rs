@@ -74,14 +74,23 @@ pub(super) async fn keep_renewed(channel: Channel, member: Arc<Member>) {
     loop {
         until(member.credentials().renew_at(draw())).await;
         match renew(channel.clone(), &member).await {
-            Ok(()) => attempt = 0,
-            Err(error) => {
-                tracing::warn!(%error, "certificate not renewed yet");
-                sleep(RETRY.delay(attempt, draw())).await;
-                attempt = attempt.saturating_add(1);
+            Ok(()) if !is_due(&member) => {
+                attempt = 0;
+                continue;
             }
+            Ok(()) => tracing::warn!(
+                "the new certificate ends at once by this host's clock: compare the clocks of \
+                 this host and the control plane"
+            ),
+            Err(error) => tracing::warn!(%error, "certificate not renewed yet"),
         }
+        sleep(RETRY.delay(attempt, draw())).await;
+        attempt = attempt.saturating_add(1);
     }
+}
+
+fn is_due(member: &Member) -> bool {
+    member.credentials().renew_at(0.0) <= SystemTime::now()
 }
 
 async fn until(time: SystemTime) {

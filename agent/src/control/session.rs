@@ -7,9 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tidegate_core::diff::Diff;
-use tidegate_core::document::Mistake;
+use tidegate_core::document::{Cidr, Mistake};
 use tidegate_core::snapshot::Snapshot;
 use tidegate_proto::convert::{self, BadMessage, Version};
 use tidegate_proto::v1::agent_link_client::AgentLinkClient;
@@ -346,14 +345,15 @@ impl Session<'_> {
     async fn command(&mut self, command: v1::Command) -> Result<(), Ended> {
         let number = command.number;
         let error = match command.command {
-            Some(Command::CutClients(net)) => match net.parse::<IpNet>() {
+            Some(Command::CutClients(net)) => match net.parse::<Cidr>() {
                 Ok(net) => {
                     let (done, answer) = oneshot::channel();
+                    let net = net.net();
                     self.order(Order::CutClients { net, done }).await?;
                     answer.await.map_err(|_| SessionError::Stopping)?;
                     String::new()
                 }
-                Err(_) => "the clients to cut are no network".into(),
+                Err(error) => error.to_string(),
             },
             None => "this version of the agent does not know the command".into(),
         };
