@@ -2,7 +2,7 @@
 //! Values here are whole; the store makes them from rows, the API and the link
 //! turn them into their own shapes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -146,6 +146,3 @@ pub(crate) struct UploadedCertificate {
     pub(crate) uploaded_by: String,
     pub(crate) uploaded_at: OffsetDateTime,
 }
-
-/// What agents see, by agent.
-pub(crate) type ByAgent<T> = BTreeMap<AgentId, Vec<T>>;

@@ -36,7 +36,7 @@ use crate::seal::{Kek, SealError};
 pub(crate) use agents::{AgentState, Presence};
 pub(crate) use api_tokens::{KnownApiToken, NewApiToken, StoredApiToken};
 pub(crate) use history::Revision;
-pub(crate) use joining::{Enrolled, JoinRefusal};
+pub(crate) use joining::JoinRefusal;
 pub(crate) use secrets::NewCertificate;
 pub(crate) use views::{
     AdminRow, AgentCounts, AgentMistake, AgentRow, AuditRow, BackendCounts, BackendSeen,

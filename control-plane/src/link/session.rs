@@ -110,7 +110,7 @@ pub(super) async fn begin(
         runs: hello.snapshot.map(|version| version.hash),
         refused: None,
         greeted: false,
-        waiting: Waiting::ForNothing,
+        owed: Owed::Nothing,
         unsaid: None,
         retry: false,
         link,
@@ -155,15 +155,15 @@ impl Hello {
 }
 
 /// What the agent owes an answer to.
-enum Waiting {
-    ForNothing,
-    ForKeys {
+enum Owed {
+    Nothing,
+    Keys {
         number: u64,
         version: Version,
         content: Arc<Content>,
         until: Instant,
     },
-    ForSnapshot {
+    Snapshot {
         hash: Fingerprint,
         until: Instant,
     },
@@ -182,7 +182,7 @@ struct Session {
     refused: Option<Fingerprint>,
     /// Whether it was told what it should run at all.
     greeted: bool,
-    waiting: Waiting,
+    owed: Owed,
     /// What it said and the database has not heard.
     unsaid: Option<Applied>,
     /// Whether the database failed us: what is wanted is looked at again.
@@ -297,9 +297,9 @@ impl Session {
     /// When something has to be looked at, whatever happens.
     fn due(&self) -> Instant {
         let far = Instant::now() + ANSWER;
-        let answer = match &self.waiting {
-            Waiting::ForNothing => far,
-            Waiting::ForKeys { until, .. } | Waiting::ForSnapshot { until, .. } => *until,
+        let answer = match &self.owed {
+            Owed::Nothing => far,
+            Owed::Keys { until, .. } | Owed::Snapshot { until, .. } => *until,
         };
         if self.retry || self.unsaid.is_some() {
             answer.min(Instant::now() + AGAIN)
@@ -309,10 +309,8 @@ impl Session {
     }
 
     async fn overdue(&mut self) -> Result<(), End> {
-        match &self.waiting {
-            Waiting::ForKeys { until, .. } | Waiting::ForSnapshot { until, .. }
-                if *until <= Instant::now() =>
-            {
+        match &self.owed {
+            Owed::Keys { until, .. } | Owed::Snapshot { until, .. } if *until <= Instant::now() => {
                 return Err(End::Silent);
             }
             _ => {}
@@ -375,7 +373,7 @@ impl Session {
                 self.send(Down::Reconnect(v1::Reconnect { within_ms }))
                     .await
             }
-            Wanted::Run(epoch, desired) if matches!(self.waiting, Waiting::ForNothing) => {
+            Wanted::Run(epoch, desired) if matches!(self.owed, Owed::Nothing) => {
                 self.steer(epoch, desired).await
             }
             Wanted::Run(..) | Wanted::Nothing => Ok(()),
@@ -426,7 +424,7 @@ impl Session {
             }
         };
         let number = version.change;
-        self.waiting = Waiting::ForKeys {
+        self.owed = Owed::Keys {
             number,
             version,
             content,
@@ -451,7 +449,7 @@ impl Session {
     }
 
     async fn send_snapshot(&mut self, version: Version, content: &Content) -> Result<(), End> {
-        self.waiting = Waiting::ForSnapshot {
+        self.owed = Owed::Snapshot {
             hash: version.hash,
             until: Instant::now() + ANSWER,
         };
@@ -474,9 +472,9 @@ impl Session {
     }
 
     async fn heard_keys(&mut self, ack: v1::SecretsAck) -> Result<(), End> {
-        let waiting = std::mem::replace(&mut self.waiting, Waiting::ForNothing);
-        let (version, content) = match waiting {
-            Waiting::ForKeys {
+        let owed = std::mem::replace(&mut self.owed, Owed::Nothing);
+        let (version, content) = match owed {
+            Owed::Keys {
                 number,
                 version,
                 content,
@@ -519,10 +517,9 @@ impl Session {
         }
         let is_answer = outcome != Outcome::Applying;
         self.say(Applied { version, outcome }).await;
-        let awaited =
-            matches!(&self.waiting, Waiting::ForSnapshot { hash, .. } if *hash == version.hash);
+        let awaited = matches!(&self.owed, Owed::Snapshot { hash, .. } if *hash == version.hash);
         if is_answer && awaited {
-            self.waiting = Waiting::ForNothing;
+            self.owed = Owed::Nothing;
             return self.next().await;
         }
         Ok(())

@@ -395,10 +395,10 @@ pools: [{ name: p, backends: [{ address: ':3000' }] }]",
 #[test]
 fn a_part_is_read_like_a_resource_with_every_mistake_at_once() {
     let part = serde_json::json!({ "connect": "soon", "idle": "1s", "colour": 1 });
-    let mistakes = Document::part::<super::Timeouts>(part).unwrap_err();
+    let mistakes = Document::part::<Timeouts>(part).unwrap_err();
     let places: Vec<&str> = mistakes.iter().map(|m| m.pointer.as_str()).collect();
     assert_eq!(places, ["/colour", "/connect"]);
     let part = serde_json::json!({ "idle": "1s" });
-    let read = Document::part::<super::Timeouts>(part).unwrap();
-    assert_eq!(read.idle, super::Timeout::from_secs(1));
+    let read = Document::part::<Timeouts>(part).unwrap();
+    assert_eq!(read.idle, Timeout::from_secs(1));
 }
