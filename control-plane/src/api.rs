@@ -7,7 +7,7 @@
 //! - `describe`, `schema`: the OpenAPI description, from the handlers themselves
 //!
 //! To add a resource: a file with its handlers (`#[utoipa::path]` on each, a
-//! [`auth::Caller`] as first argument), its routes in [`routes`], its rows in the
+//! [`auth::Caller`] as first argument), its routes in [`routes()`], its rows in the
 //! table of `tests`.
 
 mod agents;

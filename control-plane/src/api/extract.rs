@@ -34,7 +34,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
                 "send JSON, and say so: Content-Type: application/json",
             ));
         }
-        let text = text(request.into_body()).await?;
+        let text = text(request.into_body(), ARRIVAL).await?;
         let value = json(&text)?;
         let read = Document::part(value).map(Self);
         read.map_err(|mistakes| Problem::mistakes(mistakes.into_iter().map(unquoted).collect()))
@@ -52,7 +52,7 @@ impl FromRequest<Api> for Written {
     /// YAML, unless it says that it is JSON.
     async fn from_request(request: Request, _: &Api) -> Result<Self, Problem> {
         let is_json = media_type(request.headers()) == Some(MediaType::Json);
-        let text = text(request.into_body()).await?;
+        let text = text(request.into_body(), ARRIVAL).await?;
         let tree = if is_json {
             json(&text)?
         } else {
@@ -111,12 +111,12 @@ fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     )
 }
 
-async fn text(body: Body) -> Result<String, Problem> {
-    let bytes = tokio::time::timeout(ARRIVAL, to_bytes(body, BODY)).await;
+async fn text(body: Body, arrival: Duration) -> Result<String, Problem> {
+    let bytes = tokio::time::timeout(arrival, to_bytes(body, BODY)).await;
     let bytes = bytes.map_err(|_| {
         Problem::malformed(format!(
             "the body did not arrive within {} s",
-            ARRIVAL.as_secs()
+            arrival.as_secs()
         ))
     })?;
     let bytes = bytes.map_err(|error| {
@@ -167,6 +167,13 @@ mod tests {
         let wrong = read(serde_json::json!("MIIsecret, expected nothing"));
         assert!(wrong.message.contains("MIIsecret"));
         assert_eq!(unquoted(wrong).message, "expected a sequence");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+        let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let given_up = text(Body::from_stream(never), Duration::ZERO).await;
+        assert_eq!(given_up.unwrap_err().kind(), Kind::Malformed);
     }
 
     #[test]

@@ -454,7 +454,7 @@ from (values (0, 'connections', 'edge', 12, 1), (30, 'connections', 'edge', 50, 
 insert into observed_clients
 select ('00000000-0000-0000-0000-00000000000' || agent)::uuid, listener, client::cidr, live,
        now() - ago * interval '1 second'
-from (values (1, 'edge', '203.0.113.1/32', 3, 0), (2, 'edge', '203.0.113.1/32', 4, 14),
+from (values (1, 'edge', '203.0.113.1/32', 3, 0), (2, 'edge', '203.0.113.1/32', 4, 1),
              (1, 'edge', '203.0.113.2/32', 5, 0), (3, 'edge', '203.0.113.2/32', 100, 16))
      as t(agent, listener, client, live, ago);
 ";

@@ -24,12 +24,19 @@ pub(super) async fn surround(request: Request, next: Next) -> Response {
     // Never the client's: it stands in the log.
     let id = Uuid::now_v7().to_string();
     let deadline = DEADLINE + wait::asked_for(request.uri());
-    let mut response = timeout(deadline, next.run(request))
-        .await
-        .unwrap_or_else(|_| overdue().into_response());
+    finished(within(deadline, next.run(request)).await, &id)
+}
+
+async fn within(deadline: Duration, answer: impl Future<Output = Response>) -> Response {
+    let answer = timeout(deadline, answer).await;
+    answer.unwrap_or_else(|_| overdue().into_response())
+}
+
+/// Writes down a problem, and sets what every answer has.
+fn finished(mut response: Response, id: &str) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        log(&problem, &id);
-        *response.body_mut() = Body::from(problem.body(&id));
+        log(&problem, id);
+        *response.body_mut() = Body::from(problem.body(id));
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
@@ -39,7 +46,7 @@ pub(super) async fn surround(request: Request, next: Next) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
     response
@@ -60,5 +67,37 @@ fn log(problem: &Problem, request_id: &str) {
         tracing::error!(request_id, cause, "a request failed");
     } else {
         tracing::warn!(request_id, cause, "a request could not be served");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn body(response: Response) -> String {
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(bytes.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_given_up() {
+        let answer = within(Duration::ZERO, std::future::pending()).await;
+        assert_eq!(answer.status(), 503);
+        let said = body(finished(answer, "id-1")).await;
+        assert!(said.contains("\"request_id\":\"id-1\""), "{said}");
+        assert!(said.contains("urn:tidegate:problem:unavailable"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_a_panic_says_is_for_the_log_alone() {
+        let answer = super::super::panicked(Box::new("MIIsecret"));
+        assert_eq!(answer.status(), 500);
+        let said = body(finished(answer, "id-2")).await;
+        assert!(
+            said.contains("id-2") && !said.contains("MIIsecret"),
+            "{said}"
+        );
     }
 }

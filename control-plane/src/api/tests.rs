@@ -219,6 +219,16 @@ async fn every_kind_of_problem_has_its_status() {
 }
 
 #[tokio::test]
+async fn what_can_be_done_at_a_path_is_told() {
+    let api = Fixture::new().await;
+    let answer = api.ask(ask(Method::POST, "/agents/x")).await;
+    assert_eq!(answer.problem(), "method-not-allowed");
+    let allowed = answer.headers[header::ALLOW].to_str().unwrap();
+    let allowed: BTreeSet<&str> = allowed.split(',').map(str::trim).collect();
+    assert_eq!(allowed, BTreeSet::from(["DELETE", "GET", "HEAD"]));
+}
+
+#[tokio::test]
 async fn what_went_wrong_inside_is_not_told() {
     let api = Fixture::new().await;
     api.store
