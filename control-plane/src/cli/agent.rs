@@ -1,5 +1,7 @@
 //! `agent`: who is in the fleet, what each runs, and how one leaves.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use uuid::Uuid;
@@ -109,11 +111,13 @@ async fn leave(
     let before: Value = client.send(Call::get(&["agents", id])).await?.json()?;
     let done: Commit = client.send(call).await?.json()?;
     screen.line(format!("{id} is out of the fleet"))?;
-    let held: Vec<String> = list(&before, "/certificates_held")
+    // One name may stand for several versions.
+    let held: BTreeSet<String> = list(&before, "/certificates_held")
         .iter()
         .map(|certificate| at(certificate, "/name"))
         .collect();
     if !held.is_empty() {
+        let held: Vec<String> = held.into_iter().collect();
         screen.note(format!(
             "It has held the keys of: {}. If somebody else has had that machine, replace them:\n  \
              tidegate cert upload NAME --chain FILE --key FILE",
@@ -234,8 +238,10 @@ mod tests {
             "mistakes": [{ "pointer": "/listeners/0/bind", "message": "taken" }],
             "listeners": [{ "listener": "game-tls", "role": "terminator", "live": 12,
                 "accept_rate": 0.25, "bytes_in": 2048 }],
-            "certificates_held": [{ "name": "play", "fingerprint": "ff00",
-                "first_sent_at": "2026-10-01T12:00:00Z" }],
+            "certificates_held": [
+                { "name": "play", "fingerprint": "ff00", "first_sent_at": "2026-10-01T12:00:00Z" },
+                { "name": "play", "fingerprint": "ff01", "first_sent_at": "2026-10-02T12:00:00Z" },
+            ],
         })
     }
 
@@ -268,7 +274,7 @@ mod tests {
             .await
             .unwrap();
         assert!(captured.out().contains("is out of the fleet"));
-        assert!(captured.notes().contains("keys of: play"));
+        assert!(captured.notes().contains("keys of: play. If"));
     }
 
     #[tokio::test]

@@ -132,6 +132,6 @@ mod tests {
         rest.problem("POST /api-tokens", 403, "your role is operator");
         let call = Call::post(&["api-tokens"]).json(&json!({}));
         let error = rest.client().send(call).await.err().unwrap().to_string();
-        assert!(error.contains("needs the role admin"), "{error}");
+        assert!(error.contains("--role admin"), "{error}");
     }
 }

@@ -75,12 +75,12 @@ impl Upload {
         let call = Call::put(&place).json(&body).wait_applied(self.wait.wait);
         let done: Commit = client.send(call).await?.json()?;
         let stored: Value = client.send(Call::get(&place)).await?.json()?;
-        screen.line(format!(
-            "{} serves {}; its time {}",
-            self.name,
-            words::at(&stored, "/dns_names"),
-            ends(&words::until(&stored, "/not_after", screen.now())),
-        ))?;
+        let names = match words::at(&stored, "/dns_names").as_str() {
+            words::NOTHING => "no server name".to_owned(),
+            names => names.to_owned(),
+        };
+        let until = words::until(&stored, "/not_after", screen.now());
+        screen.line(format!("{}: for {names}, {}", self.name, ends(&until)))?;
         done.tell(screen)
     }
 }
@@ -139,7 +139,7 @@ mod tests {
         );
         let out = captured.out();
         assert!(
-            out.contains("play serves play.example.com; its time ends in 30d"),
+            out.contains("play: for play.example.com, ends in 30d"),
             "{out}"
         );
         assert!(!out.contains("the key") && !captured.notes().contains("the key"));

@@ -147,9 +147,14 @@ impl Client {
         })
     }
 
-    /// Where the control plane is.
-    pub(crate) fn url(&self) -> &Url {
-        &self.connection.url
+    /// Where the control plane is, as people write it.
+    pub(crate) fn url(&self) -> &str {
+        self.connection.url.as_str().trim_end_matches('/')
+    }
+
+    /// On which host that is.
+    pub(crate) fn host(&self) -> &str {
+        self.connection.url.host_str().unwrap_or("HOST")
     }
 
     /// The answer to a call; a refusal with the mend in it.
@@ -215,7 +220,7 @@ impl Client {
         url
     }
 
-    /// Names like the one that is not there; empty when they cannot be told.
+    /// Names like the one that is not there; none when they cannot be told.
     async fn nearest(&self, segments: &[&str]) -> Option<String> {
         let [kind, name, rest @ ..] = segments else {
             return None;
@@ -227,7 +232,7 @@ impl Client {
             }
             _ => (names, *name),
         };
-        Some(nearest::words(wanted, &names))
+        nearest::alike(wanted, &names)
     }
 
     async fn names(&self, list: &[&str]) -> Option<Vec<String>> {

@@ -22,28 +22,28 @@ pub(crate) fn names(items: &[Value]) -> Vec<String> {
     items.iter().filter_map(name).collect()
 }
 
-/// `Did you mean a, b?`, or what there is.
-pub(crate) fn words(wanted: &str, names: &[String]) -> String {
+/// `Did you mean a, b?`, when some are alike.
+pub(crate) fn alike(wanted: &str, names: &[String]) -> Option<String> {
     let mut alike: Vec<(f64, &str)> = names
         .iter()
         .map(|name| {
-            (
-                strsim::normalized_damerau_levenshtein(wanted, name),
-                name.as_str(),
-            )
+            let likeness = strsim::normalized_damerau_levenshtein(wanted, name);
+            (likeness, name.as_str())
         })
         .filter(|(likeness, name)| *likeness >= ALIKE || name.starts_with(wanted))
         .collect();
     alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    if !alike.is_empty() {
-        let best: Vec<&str> = alike.iter().take(MOST).map(|(_, name)| *name).collect();
-        return format!("Did you mean {}?", best.join(", "));
-    }
-    match names {
+    let best: Vec<&str> = alike.iter().take(MOST).map(|(_, name)| *name).collect();
+    (!best.is_empty()).then(|| format!("Did you mean {}?", best.join(", ")))
+}
+
+/// Those that are alike, or what there is.
+pub(crate) fn words(wanted: &str, names: &[String]) -> String {
+    alike(wanted, names).unwrap_or_else(|| match names {
         [] => "There is none yet.".to_owned(),
         few if few.len() <= MOST => format!("There is: {}.", few.join(", ")),
         many => format!("There are {} others.", many.len()),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -59,6 +59,7 @@ mod tests {
             words("game-nod", &names),
             "Did you mean game-node, game-tls?"
         );
+        assert_eq!(alike("zzz", &names), None);
         assert_eq!(words("zzz", &names), "There are 4 others.");
         assert_eq!(words("zzz", &names[..2]), "There is: edge, game-tls.");
         assert_eq!(words("zzz", &[]), "There is none yet.");

@@ -69,8 +69,8 @@ impl Refusal {
                  and you use it with:\n  tidegate login --token-file FILE"
             ),
             StatusCode::FORBIDDEN => format!(
-                "This needs the role {role}, which the token from {token_from} does not give. An \
-                 admin makes one that does:\n  tidegate api-token create --role {role} --out FILE"
+                "The token is from {token_from}. An admin makes one with the role {role}:\n  \
+                 tidegate api-token create --role {role} --out FILE"
             ),
             StatusCode::NOT_FOUND => return self.nearest.clone(),
             StatusCode::PRECONDITION_FAILED => {
@@ -167,7 +167,7 @@ mod tests {
         for (status, mend) in [
             (401, "tidegate api-token create --role operator"),
             (401, "/home/ann/token"),
-            (403, "needs the role operator"),
+            (403, "with the role operator"),
             (412, "Look at it again"),
             (413, "4 MiB"),
             (500, "r-17"),

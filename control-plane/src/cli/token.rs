@@ -138,7 +138,7 @@ impl Create {
         screen.note(format!(
             "{text}.\nOn the new machine, with the token in FILE:\n  tidegate-agent run \
              --control-plane {}:7444 --state-dir DIR --join-token-file {}",
-            client.url().host_str().unwrap_or("HOST"),
+            client.host(),
             self.out.as_deref().unwrap_or(Path::new("FILE")).display(),
         ))?;
         Ok(())

@@ -71,7 +71,9 @@ fn tls(error: &rustls::Error, connection: &Connection, address: &str) -> String 
         rustls::Error::InvalidMessage(_) => format!(
             "{address} does not speak TLS: is it the control plane's REST address (port 7443)?"
         ),
-        other => format!("no TLS with {address}: {other}"),
+        other => format!(
+            "no TLS with {address}: {other}. Is it the control plane's REST address (port 7443)?"
+        ),
     }
 }
 

@@ -41,6 +41,37 @@ async fn the_lines_it_prints_work_as_typed_and_kill_9_leaves_no_process() {
     assert!(typed("tidegate revision list").contains("apply"));
     assert!(typed("tidegate top").contains("live connections now"));
 
+    // What is refused is told with its mend.
+    for (line, mend) in [
+        ("tidegate get pools gmae-node", "Did you mean game-node?"),
+        (
+            "echo 'pools: [{name: p, balance: x}]' | tidegate apply -f -",
+            "/pools/0/balance: ",
+        ),
+        (
+            "TIDEGATE_TOKEN=tga1.0.0 tidegate status",
+            "api-token create --role viewer",
+        ),
+        (
+            "tidegate status --url https://127.0.0.1:1",
+            "tidegate serve",
+        ),
+        (
+            "tidegate status --ca-file \"${TIDEGATE_CONFIG%/*}/ca.pem\"",
+            "Name its authority",
+        ),
+    ] {
+        let output = dev.shell(line).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{line}: {}",
+            said_by(&output)
+        );
+        let told = said_by(&output);
+        assert!(told.contains(mend), "{line}: {told}");
+    }
+
     let everything = dev.everything();
     dev.child.signal(Signal::KILL);
     dev.child.exit_code().await;
@@ -205,7 +236,7 @@ impl Dev {
     /// What a shell prints when the line is typed after the first one.
     fn type_line(&self, line: &str) -> String {
         let output = self.shell(line).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", said(&output));
+        assert!(output.status.success(), "{line}: {}", said_by(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -259,7 +290,7 @@ async fn has_left_no_process(processes: &[u32]) {
     .await;
 }
 
-fn said(output: &Output) -> String {
+fn said_by(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}", text(&output.stdout), text(&output.stderr))
 }
