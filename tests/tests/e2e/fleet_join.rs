@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use http::Method;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 use tidegate_local::databases::Database;
 use tidegate_proto::SERVER_NAME;
@@ -18,6 +17,7 @@ use tidegate_tests::control_plane::Start;
 use tidegate_tests::rest::Body;
 use tidegate_tests::stage::HOST;
 use tidegate_tests::steered::{sees_up, write_secret};
+use tidegate_tests::wire::Joining;
 use tidegate_tests::{Agent, Steered, until};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -50,7 +50,9 @@ async fn a_revoked_terminator_is_out_at_once_and_holds_no_key() {
     let held = before["certificates_held"].as_array().unwrap();
     assert_eq!(held.len(), 1, "{before:#}");
     assert_eq!(held[0]["name"], HOST);
-    let key = &fleet.stage.certificate.private_key;
+    let state = fleet.state_of(address);
+    let secret = ["cache", "cache.key", "identity.json"].map(|name| state.join(name));
+    assert!(secret.iter().all(|path| path.exists()), "{secret:?}");
     let id = before["id"].as_str().unwrap();
 
     let commit = rest
@@ -71,9 +73,8 @@ async fn a_revoked_terminator_is_out_at_once_and_holds_no_key() {
         .await_log("that it was revoked", 0, revoked)
         .await;
     assert_eq!(terminator.health("game-tls").await, 503);
-    let state = fleet.state_of(address);
-    until("nothing of the key is on disk", async || {
-        !holds(&state, key)
+    until("no key is on its disk", async || {
+        !secret.iter().any(|path| path.exists())
     })
     .await;
 
@@ -151,7 +152,7 @@ async fn the_right_authority_appended_to_a_forged_certificate_does_not_help() {
     let state = fleet.control_plane.state_dir();
     let authority = fs::read_to_string(state.join("ca.pem")).unwrap();
     let link = fleet.stage.net.at(20, 7444);
-    let forger = forger(link, &authority).await;
+    let _forger = forger(link, &authority).await;
     let token = fleet
         .control_plane
         .rest
@@ -159,24 +160,52 @@ async fn the_right_authority_appended_to_a_forged_certificate_does_not_help() {
         .await;
     let agent = joining_at(&fleet, link, 35, &token, &[]);
     await_error(&agent, "was not issued by the authority").await;
-    forger.abort();
 }
 
-/// Somebody who shows a certificate of their own for the right name, and after it
-/// the authority's, which anybody may have.
+#[tokio::test]
+async fn an_agents_certificate_does_not_make_a_control_plane() {
+    let fleet = Steered::start().await;
+    let rest = &fleet.control_plane.rest;
+    let state = fleet.control_plane.state_dir();
+    let authority = fs::read_to_string(state.join("ca.pem")).unwrap();
+    let stolen = rest.join_token("terminator", json!({})).await;
+    let at = fleet.stage.net.at(40, 7445);
+    let wire = fleet.control_plane.wire();
+    let agent = wire.enroll(&Joining::new(&stolen, at)).await.unwrap();
+    let mut chain = agent.chain.clone();
+    chain.push(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap());
+    let link = fleet.stage.net.at(20, 7444);
+    let _impostor = serve(link, chain, agent.private_key()).await;
+    let token = rest.join_token("terminator", json!({})).await;
+    let agent = joining_at(&fleet, link, 35, &token, &[]);
+    await_error(&agent, "it is no control plane's").await;
+}
+
+/// Shows a certificate of its own for the right name, and after it the authority's,
+/// which anybody may have.
 async fn forger(at: SocketAddr, authority: &str) -> JoinHandle<()> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([SERVER_NAME.to_owned()]).unwrap();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = params.self_signed(&key).unwrap();
     let authority = CertificateDer::from_pem_slice(authority.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = vec![leaf.der().clone(), authority];
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    serve(at, chain, key.into()).await
+}
+
+/// A server that is no control plane and shows these certificates.
+async fn serve(
+    at: SocketAddr,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> JoinHandle<()> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone(), authority], key.into())
+        .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -225,13 +254,4 @@ async fn refused(fleet: &Steered, host: u8, token: &str, options: &[(&str, &str)
     assert!(said.contains(why), "{why} in {said}");
     let (_, secret) = token.split_once('.').unwrap();
     assert!(!said.contains(secret), "the token is in {said}");
-}
-
-/// Whether a file of the directory has the key, as text or decoded.
-fn holds(directory: &Path, key: &str) -> bool {
-    let line = key.lines().nth(1).unwrap();
-    let entries = fs::read_dir(directory).unwrap().flatten();
-    entries
-        .filter_map(|entry| fs::read(entry.path()).ok())
-        .any(|bytes| String::from_utf8_lossy(&bytes).contains(line))
 }
