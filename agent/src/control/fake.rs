@@ -185,9 +185,14 @@ impl Session {
     }
 
     pub(crate) async fn welcome(&self) {
+        self.welcome_with(100).await;
+    }
+
+    /// With this many milliseconds between two reports.
+    pub(crate) async fn welcome_with(&self, report_interval_ms: u32) {
         self.tell(Told::Welcome(Welcome {
             protocol_version: PROTOCOL_VERSION,
-            report_interval_ms: 100,
+            report_interval_ms,
             ..Welcome::default()
         }))
         .await;

@@ -573,6 +573,43 @@ async fn reports_that_nobody_acknowledged_come_again_under_the_same_number() {
 }
 
 #[tokio::test]
+async fn a_backend_that_goes_down_is_reported_long_before_the_interval_is_over() {
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut snapshot = unbound(AdminState::Drain);
+    snapshot.pools[0].check.interval = "10ms".parse().unwrap();
+    for known in &mut snapshot.pools[0].backends {
+        known.check_address = backend.local_addr().unwrap();
+    }
+    let mut stage = Stage::new().await;
+    stage
+        .run(async |fake, _| {
+            let mut session = fake.session().await;
+            session.welcome_with(60_000).await;
+            session.send(&snapshot, 1).await;
+            let mut reporting = fake.reporting().await;
+            let mut seen = async |up| loop {
+                let report = reporting.reports.message().await.unwrap().unwrap();
+                let backends = report.backends;
+                if backends.len() == 2 && backends.iter().all(|b| b.up == up) {
+                    break (backends, report.interval_ms);
+                }
+            };
+            let (backends, _) = seen(true).await;
+            let told: Vec<_> = backends.iter().map(|b| b.admin.as_str()).collect();
+            assert_eq!(told, ["drain", "ready"]);
+            drop(backend);
+            let (backends, interval_ms) = seen(false).await;
+            let check = backends[0].last_check.as_ref().unwrap();
+            assert_eq!(
+                (check.passed, check.words.as_str()),
+                (false, "connect: refused")
+            );
+            assert!(interval_ms < 60_000);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn an_agent_that_stops_following_the_protocol_is_never_the_end_of_the_program() {
     let mut stage = Stage::new().await;
     stage
