@@ -181,6 +181,11 @@ impl Steered {
         apps(&self.stage, terminator, letter).await
     }
 
+    /// Where agents connect to [`Self::another_control_plane`], also before it is there.
+    pub fn other_link(&self) -> SocketAddr {
+        self.stage.net.at(CONTROL_PLANE + 1, 7444)
+    }
+
     /// Another control plane on the same database.
     pub async fn another_control_plane(&self) -> ControlPlane {
         let database = self.database.as_ref();

@@ -1,9 +1,9 @@
 //! Two control planes on one database: a commit on either reaches every agent, and
 //! when one dies its agents move.
 
-use serde_json::{Value, json};
-use tidegate_tests::agent::Start;
-use tidegate_tests::{Steered, until};
+use serde_json::json;
+use tidegate_tests::agent::{Event, Start};
+use tidegate_tests::{Agent, Steered};
 
 #[tokio::test]
 async fn a_commit_on_one_control_plane_reaches_the_agents_of_the_other() {
@@ -27,40 +27,33 @@ async fn a_commit_on_one_control_plane_reaches_the_agents_of_the_other() {
 #[tokio::test]
 async fn the_agents_of_a_control_plane_that_dies_move_to_the_other() {
     let mut fleet = Steered::start().await;
-    let other = fleet.another_control_plane().await;
-    // From now on agents know both.
+    // Agents that know both, and at first can only follow the one.
+    let both = [fleet.control_plane.link(), fleet.other_link()];
     for address in [1, 2, 3].map(|host| fleet.stage.net.ip(host)) {
-        let both = [fleet.control_plane.link(), other.link()];
         let start = Start::run(&both, address, &fleet.state_of(address));
         let agent = fleet.agent_mut(address);
         agent.kill().await;
         *agent = start.serve().await;
+        follows(agent, 0).await;
     }
-    until("all are connected", async || {
-        connected(&other.rest.get("/status").await) == 3
-    })
-    .await;
     fleet.is_whole().await;
+    let other = fleet.another_control_plane().await;
+    let logged: Vec<usize> = fleet.agents().map(Agent::log_len).collect();
     fleet.control_plane.kill().await;
     fleet.whoami(0).await;
-    until("all are connected to the other", async || {
-        let agents = other.rest.get("/agents").await;
-        let status = other.rest.get("/status").await;
-        connected(&status) == 3
-            && status["replicas"].as_array().unwrap().len() == 1
-            && agents["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(|a| a["in_sync"] == true)
-    })
-    .await;
+    for (agent, from) in fleet.agents().zip(logged) {
+        follows(agent, from).await;
+    }
     fleet.document["policies"][0]["deny"] = json!(["203.0.113.1"]);
     let commit = other.rest.apply(&fleet.document).await;
     let applied = commit["applied"]["applied"].as_array().unwrap();
     assert_eq!(applied.len(), 3, "{commit:#}");
+    let agents = other.rest.get("/agents").await;
+    let mut agents = agents["items"].as_array().unwrap().iter();
+    assert!(agents.all(|agent| agent["in_sync"] == true));
 }
 
-fn connected(status: &Value) -> u64 {
-    status["agents"]["connected"].as_u64().unwrap()
+async fn follows(agent: &Agent, from: usize) {
+    let said = |event: &Event| event.message() == "following the control plane";
+    agent.await_log("that it follows", from, said).await;
 }
