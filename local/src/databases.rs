@@ -69,7 +69,7 @@ impl Database {
     /// A new one on the server for tests.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn create() -> Result<Self, Error> {
         static SHARED: Mutex<Weak<Host>> = Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
@@ -85,7 +85,7 @@ impl Database {
     /// A new one on the server at `url`, whatever that database is.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn create_at(url: &str) -> Result<Self, Error> {
         Self::on(Arc::new(Host::at(url.to_owned(), None).await?)).await
     }
@@ -180,7 +180,7 @@ impl Host {
 /// Makes the migrated template on a server that does not have it yet.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`enum@Error`].
 pub async fn prepare(server: &str) -> Result<(), Error> {
     make_template(server, &template_name()).await
 }

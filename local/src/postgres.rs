@@ -152,7 +152,7 @@ impl Server {
     /// Starts one with its data in `directory`, which is made when missing.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn start(directory: &Path, durability: Durability) -> Result<Self, Error> {
         let home = Home::open(directory)?;
         let binaries = Binaries::find()?;
