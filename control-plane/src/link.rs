@@ -6,6 +6,7 @@
 //! an id in a message.
 
 mod enrollment;
+mod hello;
 mod peer;
 mod report;
 mod session;
@@ -54,7 +55,7 @@ pub(crate) struct Link {
     pub(crate) hellos: Admission,
 }
 
-pub(crate) use session::Admission;
+pub(crate) use hello::Admission;
 
 /// TLS of the link: every agent of the cluster, and nobody's name in particular
 /// for those who come to enrol.

@@ -2,6 +2,7 @@
 //! This file only starts things: the arguments, the crypto provider, then the
 //! part that was asked for.
 
+mod alike;
 mod api;
 mod app;
 mod ca;

@@ -1,30 +1,19 @@
 //! Names like one that is not there, for the problem that says so. Pure.
 
+use crate::alike;
+
 /// As many are a help.
 const MOST: usize = 5;
 
 /// `there is a, b, c`: those most like `wanted` first.
 pub(super) fn there_is<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut names: Vec<(f64, &str)> = names
-        .into_iter()
-        .map(|name| {
-            let alike = strsim::normalized_damerau_levenshtein(&beginning(wanted), name);
-            (alike, name)
-        })
-        .collect();
-    // By name where they are equally like it: the answer is always the same.
-    names.sort_by(|(a, one), (b, other)| b.total_cmp(a).then(one.cmp(other)));
+    let names = alike::ranked(wanted, names);
     let best: Vec<&str> = names.iter().take(MOST).map(|(_, name)| *name).collect();
     match names.len().saturating_sub(MOST) {
         0 if best.is_empty() => "there is none".to_owned(),
         0 => format!("there is {}", best.join(", ")),
         more => format!("there is {} and {more} more", best.join(", ")),
     }
-}
-
-/// Longer than any name; comparing costs the product of both lengths.
-fn beginning(wanted: &str) -> String {
-    wanted.chars().take(64).collect()
 }
 
 #[cfg(test)]

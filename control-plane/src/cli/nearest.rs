@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::alike;
+
 /// As many are a help.
 const MOST: usize = 3;
 /// Below that two names have nothing in common.
@@ -24,16 +26,12 @@ pub(crate) fn names(items: &[Value]) -> Vec<String> {
 
 /// `Did you mean a, b?`, when some are alike.
 pub(crate) fn alike(wanted: &str, names: &[String]) -> Option<String> {
-    let mut alike: Vec<(f64, &str)> = names
-        .iter()
-        .map(|name| {
-            let likeness = strsim::normalized_damerau_levenshtein(wanted, name);
-            (likeness, name.as_str())
-        })
+    let ranked = alike::ranked(wanted, names.iter().map(String::as_str)).into_iter();
+    let best: Vec<&str> = ranked
         .filter(|(likeness, name)| *likeness >= ALIKE || name.starts_with(wanted))
+        .map(|(_, name)| name)
+        .take(MOST)
         .collect();
-    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let best: Vec<&str> = alike.iter().take(MOST).map(|(_, name)| *name).collect();
     (!best.is_empty()).then(|| format!("Did you mean {}?", best.join(", ")))
 }
 

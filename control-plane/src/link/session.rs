@@ -7,11 +7,9 @@
 //! read is tried again, and the agent notices nothing.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::addr::unmapped;
 use tidegate_core::document::Mistake;
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_proto::convert::{self, BadMessage, Version};
@@ -25,6 +23,7 @@ use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use super::Link;
+use super::hello::Hello;
 use super::peer::{self, Peer};
 use crate::fleet::{Registration, Wanted};
 use crate::model::{Applied, Desired, Outcome};
@@ -51,38 +50,6 @@ const MISTAKES: usize = 100;
 /// Until listeners issue tickets, agents are banned or certificates are issued,
 /// the other lanes hold this one, empty state.
 const EMPTY_LANE: u64 = 1;
-
-/// Lets sessions begin at a bounded rate: a fleet that lost its control plane
-/// comes back all at once.
-pub(crate) struct Admission(Mutex<Instant>);
-
-impl Admission {
-    /// From one Hello to the next, on average.
-    const PERIOD: Duration = Duration::from_millis(2);
-    /// Hellos that need not wait after a quiet time.
-    const BURST: u32 = 100;
-
-    /// Nobody has come yet.
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-
-    async fn admit(&self) {
-        let at = {
-            let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = turn(*next, Instant::now());
-            *next = at + Self::PERIOD;
-            at
-        };
-        sleep_until(at).await;
-    }
-}
-
-/// When the next one may begin (a virtual scheduling algorithm, ITU-T I.371).
-fn turn(next: Instant, now: Instant) -> Instant {
-    let earliest = now.checked_sub(Admission::PERIOD * Admission::BURST);
-    next.max(earliest.unwrap_or(now))
-}
 
 /// Answers a session with its stream.
 pub(super) async fn begin(
@@ -118,40 +85,6 @@ pub(super) async fn begin(
     session.connect(&hello).await?;
     tokio::spawn(session.run(incoming, hello));
     Ok(ReceiverStream::new(outgoing))
-}
-
-/// A Hello, read.
-struct Hello {
-    boot: Uuid,
-    version: String,
-    address: IpAddr,
-    health_port: u16,
-    snapshot: Option<Version>,
-    secrets: Vec<Fingerprint>,
-    lanes: [u64; 3],
-}
-
-impl Hello {
-    fn read(wire: v1::Hello) -> Result<Self, BadMessage> {
-        let malformed = BadMessage::Malformed;
-        if wire.protocol_version != PROTOCOL_VERSION {
-            return Err(malformed("protocol_version"));
-        }
-        let address: IpAddr = wire.address.parse().map_err(|_| malformed("address"))?;
-        Ok(Self {
-            boot: convert::uuid(&wire.boot_id, "boot_id")?,
-            version: wire.version.chars().take(64).collect(),
-            address: unmapped(SocketAddr::new(address, 0)).ip(),
-            health_port: u16::try_from(wire.health_port).map_err(|_| malformed("health_port"))?,
-            snapshot: wire.snapshot.map(Version::try_from).transpose()?,
-            secrets: wire
-                .secrets
-                .iter()
-                .map(|f| convert::fingerprint(f))
-                .collect::<Result<_, _>>()?,
-            lanes: [wire.ticket_keys, wire.bans, wire.challenges],
-        })
-    }
 }
 
 /// What the agent owes an answer to.
@@ -557,25 +490,4 @@ impl Session {
 fn bounded(wire: v1::Mistake) -> Mistake {
     let cut = |text: String| text.chars().take(1000).collect::<String>();
     Mistake::new(cut(wire.pointer), cut(wire.message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_begin_in_a_burst_and_then_at_a_rate() {
-        let now = Instant::now() + Duration::from_secs(60);
-        let mut next = now - Duration::from_secs(30);
-        let mut begin = || {
-            let at = turn(next, now);
-            next = at + Admission::PERIOD;
-            at
-        };
-        for number in 0..Admission::BURST {
-            assert!(begin() < now, "{number}");
-        }
-        assert_eq!(begin(), now);
-        assert_eq!(begin(), now + Admission::PERIOD);
-    }
 }
