@@ -23,6 +23,14 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// wire. Checked when a change is committed, set on every sender and receiver.
 pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
+/// The largest message from an agent: answers are short, and a report has bounded
+/// rows.
+pub const MAX_AGENT_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Rows of each kind in a report, of texts of at most 256 characters. An agent
+/// that sees more leaves out what matters least; the control plane refuses more.
+pub const MAX_REPORT_ROWS: usize = 16_384;
+
 /// The largest snapshot before compression: what a receiver is ready to hold.
 pub const MAX_SNAPSHOT_BYTES: usize = 128 << 20;
 
