@@ -44,6 +44,8 @@ struct Entries {
 
 struct Entry {
     generation: u64,
+    /// Its name in the database.
+    session: Uuid,
     wanted: watch::Sender<Wanted>,
 }
 
@@ -71,7 +73,7 @@ impl Drop for Registration {
 
 impl Fleet {
     /// Gives an agent its place; an older stream of the same agent loses it.
-    pub(crate) fn register(self: &Arc<Self>, agent: AgentId) -> Registration {
+    pub(crate) fn register(self: &Arc<Self>, agent: AgentId, session: Uuid) -> Registration {
         let mut entries = self.entries();
         entries.generation += 1;
         let generation = entries.generation;
@@ -83,6 +85,7 @@ impl Fleet {
         let (sender, wanted) = watch::channel(first);
         let entry = Entry {
             generation,
+            session,
             wanted: sender,
         };
         entries.by_agent.insert(agent, entry);
@@ -97,6 +100,13 @@ impl Fleet {
     /// Who is connected.
     pub(crate) fn agents(&self) -> Vec<AgentId> {
         self.entries().by_agent.keys().copied().collect()
+    }
+
+    /// The sessions that live here.
+    pub(crate) fn sessions(&self) -> Vec<(AgentId, Uuid)> {
+        let entries = self.entries();
+        let live = entries.by_agent.iter();
+        live.map(|(agent, entry)| (*agent, entry.session)).collect()
     }
 
     /// Says what an agent should run. What is older than what was said before is
@@ -172,8 +182,8 @@ mod tests {
     #[test]
     fn a_newer_stream_takes_the_place_and_the_older_one_leaves_it_alone() {
         let fleet = Arc::new(Fleet::default());
-        let older = fleet.register(agent(1));
-        let newer = fleet.register(agent(1));
+        let older = fleet.register(agent(1), Uuid::nil());
+        let newer = fleet.register(agent(1), Uuid::nil());
         assert!(older.wanted.has_changed().is_err(), "told to end");
         drop(older);
         assert_eq!(fleet.agents(), [agent(1)]);
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn an_offer_that_was_overtaken_is_not_said() {
         let fleet = Arc::new(Fleet::default());
-        let mut place = fleet.register(agent(1));
+        let mut place = fleet.register(agent(1), Uuid::nil());
         fleet.offer(agent(1), Uuid::nil(), desired(5));
         place.wanted.mark_unchanged();
         fleet.offer(agent(1), Uuid::nil(), desired(4));
@@ -203,9 +213,9 @@ mod tests {
     #[test]
     fn who_comes_while_it_stops_is_sent_on() {
         let fleet = Arc::new(Fleet::default());
-        let before = fleet.register(agent(1));
+        let before = fleet.register(agent(1), Uuid::nil());
         fleet.stop();
-        let after = fleet.register(agent(2));
+        let after = fleet.register(agent(2), Uuid::nil());
         assert_eq!(*before.wanted.borrow(), Wanted::Reconnect);
         assert_eq!(*after.wanted.borrow(), Wanted::Reconnect);
     }
@@ -239,7 +249,7 @@ mod tests {
             for (number, step) in (1..).zip(steps) {
                 match step {
                     Step::Begin(who) => {
-                        let place = fleet.register(agent(who));
+                        let place = fleet.register(agent(who), Uuid::nil());
                         youngest.insert(who, place.generation);
                         live.push((who, place));
                     }

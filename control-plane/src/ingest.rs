@@ -1,16 +1,15 @@
 //! What agents report, on its way to the database: read and bounded here, queued
 //! for a moment, and written in batches. A report is acknowledged when it is
-//! written; what the queue cannot hold is dropped and counted, and comes again
-//! from the agent, which keeps a few.
+//! written; one that was not comes again from the agent, which keeps a few.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate_core::addr::ClientKey;
+use tidegate_proto::MAX_REPORT_ROWS;
 use tidegate_proto::convert::{self, BadMessage};
 use tidegate_proto::v1::{self, Measure};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -18,7 +17,7 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::model::AgentId;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Reports that wait to be written.
 const QUEUE: usize = 1024;
@@ -26,8 +25,11 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// How long the first report of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(100);
-/// Rows of a report, of each kind: more than an agent of any sensible size has.
-const ROWS: usize = 20_000;
+/// The most that is believed of one client in one interval: 16 TiB. Sums of such
+/// numbers stay numbers.
+const MOST: u64 = 1 << 44;
+/// Reports of one stream that are queued at once.
+const QUEUED: usize = 4;
 /// Characters of any text in a report.
 const TEXT: usize = 256;
 
@@ -79,7 +81,7 @@ impl Report {
             wire.totals.len(),
             wire.live_clients.len(),
         ];
-        if lengths.into_iter().any(|rows| rows > ROWS) {
+        if lengths.into_iter().any(|rows| rows > MAX_REPORT_ROWS) {
             return Err(BadMessage::Malformed("the number of rows"));
         }
         let mut backends = wire.backends;
@@ -120,7 +122,10 @@ impl Report {
             live: wire
                 .live_clients
                 .into_iter()
-                .map(|row| Ok((cut(row.listener), convert::client(&row.client)?, row.live)))
+                .map(|row| {
+                    let live = row.live.min(MOST);
+                    Ok((cut(row.listener), convert::client(&row.client)?, live))
+                })
                 .collect::<Result<_, BadMessage>>()?,
         })
     }
@@ -131,8 +136,8 @@ fn client(row: v1::ClientStats) -> Result<ClientCount, BadMessage> {
         measure: measure(row.measure())?,
         listener: cut(row.listener),
         client: convert::client(&row.client)?,
-        count: row.count,
-        error: row.error.min(row.count),
+        count: row.count.min(MOST),
+        error: row.error.min(row.count).min(MOST),
     })
 }
 
@@ -140,8 +145,8 @@ fn total(row: v1::ClientTotals) -> Result<Total, BadMessage> {
     Ok(Total {
         measure: measure(row.measure())?,
         listener: cut(row.listener),
-        total: row.total,
-        bound: row.bound.min(row.total),
+        total: row.total.min(MOST),
+        bound: row.bound.min(row.total).min(MOST),
     })
 }
 
@@ -155,9 +160,11 @@ fn measure(wire: Measure) -> Result<&'static str, BadMessage> {
     }
 }
 
+/// Postgres keeps no NUL in a text, and nobody needs a control character.
 fn bound(text: &mut String) {
-    if text.chars().count() > TEXT {
-        *text = text.chars().take(TEXT).collect();
+    if text.len() > TEXT || text.contains(char::is_control) {
+        let kept = text.chars().filter(|c| !c.is_control());
+        *text = kept.take(TEXT).collect();
     }
 }
 
@@ -170,17 +177,32 @@ fn finite(rate: f64) -> f64 {
     if rate.is_finite() { rate.max(0.0) } else { 0.0 }
 }
 
-/// The way in.
+/// The way in, one for each stream of reports.
 #[derive(Clone)]
 pub(crate) struct Ingest {
-    queue: mpsc::Sender<(Report, Acks)>,
-    dropped: Arc<AtomicU64>,
+    queue: mpsc::Sender<Queued>,
+}
+
+/// A report that waits to be written, and its place among those of its stream.
+struct Queued {
+    report: Report,
+    acks: Acks,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The places of one stream.
+#[derive(Clone)]
+pub(crate) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(QUEUED)))
+    }
 }
 
 /// The way out, to be run.
 pub(crate) struct Writer {
-    queue: mpsc::Receiver<(Report, Acks)>,
-    dropped: Arc<AtomicU64>,
+    queue: mpsc::Receiver<Queued>,
     store: Store,
 }
 
@@ -188,24 +210,22 @@ impl Ingest {
     /// A queue before the database.
     pub(crate) fn new(store: Store) -> (Self, Writer) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::default());
-        let writer = Writer {
-            queue,
-            dropped: Arc::clone(&dropped),
-            store,
-        };
-        let ingest = Self {
-            queue: sender,
-            dropped,
-        };
-        (ingest, writer)
+        (Self { queue: sender }, Writer { queue, store })
     }
 
-    /// Queues a report, or drops it; never waits.
-    pub(crate) fn take(&self, report: Report, acks: Acks) {
-        if self.queue.try_send((report, acks)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Queues a report; waits while its stream has too many queued already, and
+    /// while the queue is full, so that an agent that reports too much is slowed.
+    pub(crate) async fn take(&self, report: Report, acks: Acks, places: &Places) {
+        let Ok(place) = Arc::clone(&places.0).acquire_owned().await else {
+            return;
+        };
+        let queued = Queued {
+            report,
+            acks,
+            _place: place,
+        };
+        // The writer has ended, and so does everything else.
+        let _ = self.queue.send(queued).await;
     }
 }
 
@@ -218,28 +238,44 @@ impl Writer {
                 () = stop.cancelled() => return,
                 batch = self.gather() => batch,
             };
-            let (reports, acks): (Vec<Report>, Vec<Acks>) = batch.into_iter().unzip();
-            match self.store.take_in(&reports, clock::now()).await {
-                Ok(()) => {
-                    away = false;
-                    for (report, acks) in reports.iter().zip(acks) {
-                        let sequence = report.sequence;
-                        // An agent that does not hear it repeats the report, which adds nothing.
-                        let _ = acks.try_send(Ok(v1::ReportAck { sequence }));
-                    }
-                }
-                Err(error) => {
-                    let lost = reports.len() as u64;
-                    let dropped = self.dropped.fetch_add(lost, Ordering::Relaxed) + lost;
-                    if !std::mem::replace(&mut away, true) {
-                        tracing::warn!(%error, dropped, "reports are not written; agents repeat them");
-                    }
-                }
+            let lost = self.write(&batch).await;
+            if lost.is_none() {
+                away = false;
+            }
+            if let Some(error) = lost
+                && !std::mem::replace(&mut away, true)
+            {
+                tracing::warn!(%error, "reports are not written; agents repeat them");
             }
         }
     }
 
-    async fn gather(&mut self) -> Vec<(Report, Acks)> {
+    /// Writes a batch, or report by report when the database refuses it: one that
+    /// cannot be written is not in the way of the others.
+    async fn write(&self, batch: &[Queued]) -> Option<StoreError> {
+        let reports: Vec<&Report> = batch.iter().map(|queued| &queued.report).collect();
+        match self.store.take_in(&reports, clock::now()).await {
+            Ok(()) => {
+                batch.iter().for_each(Queued::acknowledge);
+                None
+            }
+            Err(StoreError::Database(sqlx::Error::Database(refused))) if batch.len() > 1 => {
+                tracing::warn!(%refused, "a batch of reports is refused: one by one");
+                for queued in batch {
+                    if let Err(error) = self.store.take_in(&[&queued.report], clock::now()).await {
+                        let agent = queued.report.agent;
+                        tracing::warn!(%agent, %error, "a report cannot be written");
+                    } else {
+                        queued.acknowledge();
+                    }
+                }
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    async fn gather(&mut self) -> Vec<Queued> {
         let mut batch = Vec::new();
         let Some(first) = self.queue.recv().await else {
             // Nobody is left to send: wait to be stopped.
@@ -254,6 +290,14 @@ impl Writer {
             }
         }
         batch
+    }
+}
+
+impl Queued {
+    fn acknowledge(&self) {
+        let sequence = self.report.sequence;
+        // An agent that does not hear it repeats the report, which adds nothing.
+        let _ = self.acks.try_send(Ok(v1::ReportAck { sequence }));
     }
 }
 
@@ -289,8 +333,17 @@ mod tests {
         );
         assert_eq!(read.backends[0].connect_rate, 0.0);
 
+        let mut odd = report();
+        odd.live_clients.push(v1::LiveClient {
+            listener: "ed\0ge".to_owned(),
+            client: vec![192, 0, 2, 1],
+            live: u64::MAX,
+        });
+        let read = Report::read(AgentId(Uuid::nil()), odd).unwrap();
+        assert_eq!((read.live[0].0.as_str(), read.live[0].2), ("edge", MOST));
+
         let mut many = report();
-        many.clients = vec![v1::ClientStats::default(); ROWS + 1];
+        many.clients = vec![v1::ClientStats::default(); MAX_REPORT_ROWS + 1];
         assert!(Report::read(AgentId(Uuid::nil()), many).is_err());
     }
 

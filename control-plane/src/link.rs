@@ -18,7 +18,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tidegate_proto::v1::agent_link_server::AgentLinkServer;
 use tidegate_proto::v1::enrollment_server::EnrollmentServer;
-use tidegate_proto::{MAX_MESSAGE_BYTES, v1};
+use tidegate_proto::{MAX_AGENT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,8 +28,9 @@ use uuid::Uuid;
 
 use crate::ca::Authority;
 use crate::fleet::Fleet;
-use crate::incoming::{self, Replaceable};
+use crate::incoming::{self, Bounds, Replaceable};
 use crate::ingest::Ingest;
+use crate::limits::Shares;
 use crate::publish::Publisher;
 use crate::seal::Kek;
 use crate::store::Store;
@@ -38,6 +39,8 @@ use peer::ExpiredToo;
 /// HTTP/2 pings, also while idle: a peer that is gone is noticed within twice
 /// this.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// For a connection without a certificate, which may only enrol.
+const ENROLLING: Duration = Duration::from_secs(60);
 /// Streams of one connection: a session, a report, some calls.
 const STREAMS: u32 = 16;
 
@@ -96,10 +99,14 @@ pub(crate) async fn serve(
     tls: Arc<ServerConfig>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let ready = incoming::accept(listener, tls, stop.clone());
+    let bounds = Bounds {
+        at_once: Shares::now().link,
+        unproven: Some(ENROLLING),
+    };
+    let ready = incoming::accept(listener, tls, bounds, stop.clone());
     let connections = ReceiverStream::new(ready).map(Ok::<_, std::io::Error>);
     let agent_link = AgentLinkServer::new(Service(Arc::clone(&link)))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let enrollment =
         EnrollmentServer::new(Service(link)).max_decoding_message_size(enrollment::LARGEST);
@@ -146,7 +153,7 @@ impl v1::agent_link_server::AgentLink for Service {
         request: Request<Streaming<v1::StatsReport>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let peer = peer::of(&self.0, &request).await?;
-        let acks = report::begin(&self.0, peer.agent, request.into_inner());
+        let acks = report::begin(Arc::clone(&self.0), peer.agent, request.into_inner());
         Ok(Response::new(acks))
     }
 

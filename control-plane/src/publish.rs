@@ -92,6 +92,9 @@ impl Publisher {
         }
         if seen.epoch != Some(numbers.epoch) {
             seen.change = 0;
+        } else if numbers.change < seen.change {
+            // The next look finds the new epoch.
+            return self.store.end_epoch(numbers.epoch).await;
         }
         let agents = self.fleet.agents();
         for agent in self.store.revoked_among(&agents).await? {

@@ -117,7 +117,10 @@ impl Store {
             .acquire_timeout(Duration::from_secs(5))
             .connect_with(options)
             .await?;
-        sqlx::migrate!("../migrations").run(&pool).await?;
+        let mut migrations = sqlx::migrate!("../migrations");
+        // During an upgrade a newer version may have been here before.
+        migrations.set_ignore_missing(true);
+        migrations.run(&pool).await?;
         let writes = Arc::new(Semaphore::new(WRITES));
         Ok(Self { pool, writes })
     }
@@ -164,6 +167,22 @@ impl Store {
         if renewed.rows_affected() > 0 {
             tracing::warn!("the database was restored from a backup: a new epoch begins");
         }
+        Ok(())
+    }
+
+    /// Begins a new epoch after `epoch`: its numbers have gone back, so the
+    /// database was restored in place.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn end_epoch(&self, epoch: Uuid) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update cluster set epoch = gen_random_uuid() where epoch = $1",
+            epoch
+        )
+        .execute(&self.pool)
+        .await?;
+        tracing::warn!("the database's numbers went back: a new epoch begins");
         Ok(())
     }
 

@@ -105,8 +105,9 @@ fn issue(
 impl Upkeep {
     /// Works until told to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        // Before that nobody may have been there to see an agent.
-        let since = clock::now();
+        // Before that nobody may have been there to see an agent: no control plane,
+        // or none that reached the database.
+        let mut since = clock::now();
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0_u32;
@@ -121,6 +122,9 @@ impl Upkeep {
             }
             let swept = count.is_multiple_of(SWEEP_EVERY);
             count = count.wrapping_add(1);
+            if failing {
+                since = clock::now();
+            }
             match self.beat(since, swept).await {
                 Ok(()) => failing = false,
                 Err(error) if !std::mem::replace(&mut failing, true) => {
@@ -135,7 +139,7 @@ impl Upkeep {
         let store = &self.store;
         store.replica_lives(self.replica, &self.address).await?;
         store
-            .agents_seen(self.replica, &self.fleet.agents())
+            .agents_seen(self.replica, &self.fleet.sessions())
             .await?;
         if !store.lease("upkeep", self.replica, LEASE).await? {
             return Ok(());

@@ -9,6 +9,7 @@ use tidegate_core::snapshot::Fingerprint;
 use tidegate_proto::convert::{self, BadMessage, Version};
 use tidegate_proto::{PROTOCOL_VERSION, v1};
 use tokio::time::{Instant, sleep_until};
+use tonic::Status;
 use uuid::Uuid;
 
 /// Lets sessions begin at a bounded rate: a fleet that lost its control plane
@@ -26,15 +27,26 @@ impl Admission {
         Self(Mutex::new(Instant::now()))
     }
 
+    /// How long anybody waits for a turn: who would have to wait longer is sent
+    /// away, and takes none.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     /// Waits for its turn.
-    pub(super) async fn admit(&self) {
+    pub(super) async fn admit(&self) -> Result<(), Status> {
         let at = {
             let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = turn(*next, Instant::now());
+            let now = Instant::now();
+            let at = turn(*next, now);
+            if at > now + Self::PATIENCE {
+                return Err(Status::unavailable(
+                    "too many agents come at once: try again",
+                ));
+            }
             *next = at + Self::PERIOD;
             at
         };
         sleep_until(at).await;
+        Ok(())
     }
 }
 
@@ -104,5 +116,16 @@ mod tests {
         }
         assert_eq!(begin(), now);
         assert_eq!(begin(), now + Admission::PERIOD);
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_too_long_is_sent_away_and_takes_no_turn() {
+        let far = Instant::now() + Admission::PATIENCE + Duration::from_secs(60);
+        let admission = Admission(Mutex::new(far));
+        for _ in 0..3 {
+            let away = admission.admit().await.unwrap_err();
+            assert_eq!(away.code(), tonic::Code::Unavailable);
+        }
+        assert_eq!(*admission.0.lock().unwrap(), far);
     }
 }

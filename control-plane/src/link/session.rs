@@ -41,6 +41,8 @@ const HELLO: Duration = Duration::from_secs(10);
 /// For an answer to keys or a snapshot: binding sockets and reading certificates
 /// takes moments, so an agent that takes longer is stuck.
 const ANSWER: Duration = Duration::from_secs(120);
+/// Before a snapshot that an agent could not apply is sent to it again.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Before what the database refused is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Over how long agents spread when this control plane stops.
@@ -57,16 +59,16 @@ pub(super) async fn begin(
     peer: Peer,
     mut incoming: Streaming<v1::AgentMessage>,
 ) -> Result<Outgoing, Status> {
-    link.hellos.admit().await;
+    link.hellos.admit().await?;
     let first = timeout(HELLO, incoming.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no Hello"))??;
     let Some(Up::Hello(hello)) = first.and_then(|m| m.message) else {
         return Err(Status::invalid_argument("a session begins with Hello"));
     };
-    let id = Uuid::now_v7();
     let hello = Hello::read(hello).map_err(|why| Status::invalid_argument(why.to_string()))?;
 
-    let place = link.fleet.register(peer.agent);
+    let id = Uuid::now_v7();
+    let place = link.fleet.register(peer.agent, id);
     let (sender, outgoing) = mpsc::channel(OUTGOING);
     let session = Session {
         id,
@@ -74,7 +76,7 @@ pub(super) async fn begin(
         place,
         outgoing: sender,
         held: hello.secrets.iter().copied().collect(),
-        runs: hello.snapshot.map(|version| version.hash),
+        runs: hello.snapshot,
         refused: None,
         greeted: false,
         owed: Owed::Nothing,
@@ -82,7 +84,8 @@ pub(super) async fn begin(
         retry: false,
         link,
     };
-    session.connect(&hello).await?;
+    // On its own from here on: what it writes down is also taken back, whoever
+    // hangs up meanwhile.
     tokio::spawn(session.run(incoming, hello));
     Ok(ReceiverStream::new(outgoing))
 }
@@ -110,9 +113,10 @@ struct Session {
     /// Chains whose keys the agent has.
     held: HashSet<Fingerprint>,
     /// What it runs.
-    runs: Option<Fingerprint>,
-    /// What it could not run: not sent again.
-    refused: Option<Fingerprint>,
+    runs: Option<Version>,
+    /// What it could not run, and when it may be tried again: the port that was
+    /// taken may be free by then.
+    refused: Option<(Fingerprint, Instant)>,
     /// Whether it was told what it should run at all.
     greeted: bool,
     owed: Owed,
@@ -140,6 +144,8 @@ enum End {
     Silent,
     #[error("the stream broke: {0}")]
     Stream(Status),
+    #[error("{}", .0.message())]
+    Refused(Status),
 }
 
 impl Session {
@@ -173,21 +179,34 @@ impl Session {
                 )));
             }
         }
+        // After a restored backup it holds keys that nobody remembers sending.
+        if !hello.secrets.is_empty() {
+            let held = store.delivering_keys(agent, &hello.secrets).await;
+            held.map_err(away)?;
+        }
         self.link.publisher.greet(agent).await.map_err(away)
     }
 
     async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, hello: Hello) {
         let agent = self.peer.agent;
         tracing::info!(%agent, address = %hello.address, version = hello.version, "connected");
-        let end = self.serve(&mut incoming, &hello).await;
+        let end = match self.connect(&hello).await {
+            Ok(()) => self.serve(&mut incoming, &hello).await,
+            Err(status) => Err(End::Refused(status)),
+        };
         match &end {
             Err(End::Left | End::Replaced) => tracing::info!(%agent, "disconnected"),
             Err(why) => tracing::warn!(%agent, %why, "disconnected"),
             Ok(never) => match *never {},
         }
-        if let Err(End::Protocol(_) | End::Message(_)) = &end {
-            let told =
-                Status::invalid_argument(end.err().map_or_else(String::new, |e| e.to_string()));
+        let told = match end {
+            Err(End::Refused(status)) => Some(status),
+            Err(why @ (End::Protocol(_) | End::Message(_))) => {
+                Some(Status::invalid_argument(why.to_string()))
+            }
+            _ => None,
+        };
+        if let Some(told) = told {
             // If it does not listen any more, it need not know.
             let _ = self.outgoing.try_send(Err(told));
         }
@@ -234,6 +253,7 @@ impl Session {
             Owed::Nothing => far,
             Owed::Keys { until, .. } | Owed::Snapshot { until, .. } => *until,
         };
+        let answer = self.refused.map_or(answer, |(_, again)| answer.min(again));
         if self.retry || self.unsaid.is_some() {
             answer.min(Instant::now() + AGAIN)
         } else {
@@ -251,7 +271,11 @@ impl Session {
         if let Some(applied) = self.unsaid.take() {
             self.say(applied).await;
         }
-        if std::mem::take(&mut self.retry) {
+        let again = self.refused.is_some_and(|(_, at)| at <= Instant::now());
+        if again {
+            self.refused = None;
+        }
+        if std::mem::take(&mut self.retry) || again {
             self.next().await?;
         }
         Ok(())
@@ -321,14 +345,19 @@ impl Session {
             hash: desired.hash,
         };
         let first = !std::mem::replace(&mut self.greeted, true);
-        if self.runs == Some(desired.hash) {
+        if let Some(runs) = self.runs.filter(|runs| runs.hash == desired.hash) {
+            if self.refused.take().is_some() {
+                // What it failed is wanted no more, and what it runs is.
+                let (version, outcome) = (runs, Outcome::Applied);
+                self.say(Applied { version, outcome }).await;
+            }
             if first {
                 let version = Some(version.into());
                 self.send(Down::UpToDate(v1::UpToDate { version })).await?;
             }
             return Ok(());
         }
-        if self.refused == Some(desired.hash) {
+        if self.refused.is_some_and(|(hash, _)| hash == desired.hash) {
             return Ok(());
         }
         match self.link.publisher.content(desired.hash).await {
@@ -440,12 +469,12 @@ impl Session {
             Outcome::Applying => {}
             Outcome::Applied => {
                 tracing::debug!(%agent, change = version.change, hash = %version.hash, "applied");
-                self.runs = Some(version.hash);
+                self.runs = Some(version);
                 self.refused = None;
             }
             Outcome::Failed(mistakes) => {
                 tracing::warn!(%agent, change = version.change, ?mistakes, "failed");
-                self.refused = Some(version.hash);
+                self.refused = Some((version.hash, Instant::now() + TRY_AGAIN));
             }
         }
         let is_answer = outcome != Outcome::Applying;

@@ -789,3 +789,210 @@ fn connections_report(boot_id: &str, sequence: u64, clients: u16) -> v1::StatsRe
         ..v1::StatsReport::default()
     }
 }
+
+#[tokio::test]
+async fn a_token_that_none_is_does_not_wait_for_those_who_write() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    let _under_way = cluster.store.write(&author()).await.unwrap();
+    let pin = cluster.authority.pin();
+    let token = format!("tg1.{}.{}.{pin}", "0".repeat(16), "0".repeat(64));
+    let key = KeyPair::generate().unwrap();
+    let refused = soon("an answer", Agent::enroll(&server, &token, &key)).await;
+    assert_eq!(kind(&refused.err().unwrap()), reason::TOKEN_UNKNOWN);
+}
+
+#[tokio::test]
+async fn a_revoked_agents_reports_end_and_count_no_more() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    let agent = cluster.agent(&server, Role::Balancer).await;
+    let boot_id = Uuid::now_v7().to_string();
+    let (up, messages) = mpsc::channel(2);
+    up.send(connections_report(&boot_id, 1, 3)).await.unwrap();
+    let mut client = agent.client(&server).await;
+    let acks = client.report(ReceiverStream::new(messages)).await.unwrap();
+    let mut acks = acks.into_inner();
+    let first = soon("an acknowledgement", acks.message()).await.unwrap();
+    assert_eq!(first.unwrap().sequence, 1);
+
+    cluster.revoke(agent.id).await;
+    up.send(connections_report(&boot_id, 2, 3)).await.unwrap();
+    let refused = soon("a refusal", acks.message()).await.err().unwrap();
+    assert_eq!(kind(&refused), reason::REVOKED);
+    let (total,): (i64,) = sqlx::query_as("select sum(total)::bigint from client_totals")
+        .fetch_one(&sqlx::PgPool::connect(&cluster.url).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(total, 3 * 7);
+}
+
+#[tokio::test]
+async fn a_report_that_postgres_refuses_is_not_in_the_way_of_others() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    let (bad, good) = (
+        cluster.agent(&server, Role::Balancer).await,
+        cluster.agent(&server, Role::Balancer).await,
+    );
+    // Something that only the database can refuse.
+    let pool = sqlx::PgPool::connect(&cluster.url).await.unwrap();
+    sqlx::query("alter table observed_listeners add check (listener <> 'bad')")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let boot_id = Uuid::now_v7().to_string();
+    let mut refused = connections_report(&boot_id, 1, 1);
+    refused.listeners.push(v1::ListenerStats {
+        listener: "bad".to_owned(),
+        ..v1::ListenerStats::default()
+    });
+    let mut streams = Vec::new();
+    for (agent, report) in [(&bad, refused), (&good, connections_report(&boot_id, 1, 1))] {
+        let (up, messages) = mpsc::channel(1);
+        up.send(report).await.unwrap();
+        let mut client = agent.client(&server).await;
+        let acks = client.report(ReceiverStream::new(messages)).await.unwrap();
+        streams.push((up, acks.into_inner()));
+    }
+    let (_, acks) = &mut streams[1];
+    let ack = soon("an acknowledgement", acks.message()).await.unwrap();
+    assert_eq!(ack.unwrap().sequence, 1);
+}
+
+#[tokio::test]
+async fn a_failure_that_is_rolled_back_is_over() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    cluster.upload().await;
+    cluster.apply(&document("1h")).await;
+    let balancer = cluster.agent(&server, Role::Balancer).await;
+    let mut session = balancer.session(&server).await;
+    session.apply().await;
+    let mut other = document("1h");
+    other["listeners"][0]["bind"] = json!(":444");
+    cluster.apply(&other).await;
+    let bad = session.snapshot().await;
+    session.answer(&bad, State::Failed).await;
+    cluster.until_state(balancer.id, "failed").await;
+    cluster.apply(&document("1h")).await;
+    cluster.until_state(balancer.id, "applied").await;
+}
+
+#[tokio::test]
+async fn a_database_restored_in_place_begins_a_new_epoch() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    cluster.upload().await;
+    for idle in ["1h", "2h", "3h"] {
+        cluster.apply(&document(idle)).await;
+    }
+    let agent = cluster.agent(&server, Role::Terminator).await;
+    let mut session = agent.session(&server).await;
+    let before = session.apply().await.version.unwrap();
+    // Back to an earlier time: the same server and database, smaller numbers.
+    let pool = sqlx::PgPool::connect(&cluster.url).await.unwrap();
+    sqlx::query("update cluster set change = 1, revision = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("update desired set change = 1, revision = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("delete from revisions where number > 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    cluster.until_epoch_is_not(&before.epoch).await;
+    cluster.apply(&document("4h")).await;
+    let after = session.apply().await.version.unwrap();
+    assert_ne!(after.epoch, before.epoch);
+    assert!(after.change < before.change);
+}
+
+#[tokio::test]
+async fn a_session_that_another_control_plane_took_for_dead_is_there_again() {
+    let cluster = Cluster::new().await;
+    let agent = cluster.agent(&cluster.serve().await, Role::Balancer).await;
+    let (ours, session) = (Uuid::now_v7(), Uuid::now_v7());
+    let store = &cluster.store;
+    let connected = async || {
+        let row: (Option<Uuid>,) = sqlx::query_as("select replica from agents where id = $1")
+            .bind(agent.id.0)
+            .fetch_one(&sqlx::PgPool::connect(&cluster.url).await.unwrap())
+            .await
+            .unwrap();
+        row.0
+    };
+    store.replica_lives(ours, "127.0.0.1:1").await.unwrap();
+    store
+        .agents_seen(ours, &[(agent.id, session)])
+        .await
+        .unwrap();
+    assert_eq!(connected().await, Some(ours));
+    store.bury_replicas(Duration::ZERO).await.unwrap();
+    assert_eq!(connected().await, None);
+    store.replica_lives(ours, "127.0.0.1:1").await.unwrap();
+    store
+        .agents_seen(ours, &[(agent.id, session)])
+        .await
+        .unwrap();
+    assert_eq!(connected().await, Some(ours));
+
+    // An older session, whose control plane does not know yet, takes nothing over.
+    let (theirs, older) = (Uuid::now_v7(), Uuid::nil());
+    store
+        .agents_seen(theirs, &[(agent.id, older)])
+        .await
+        .unwrap();
+    assert_eq!(connected().await, Some(ours));
+}
+
+#[tokio::test]
+async fn an_agent_is_forgotten_after_its_time_and_not_for_the_databases_absence() {
+    let cluster = Cluster::new().await;
+    let agent = cluster.agent(&cluster.serve().await, Role::Balancer).await;
+    let store = &cluster.store;
+    let hour = Duration::from_secs(3600);
+    sqlx::query("update agents set seen_at = now() - interval '2 hours'")
+        .execute(&sqlx::PgPool::connect(&cluster.url).await.unwrap())
+        .await
+        .unwrap();
+    // Nobody was there to see it until now.
+    let forgotten = store.forget_agents(hour, clock::now()).await.unwrap();
+    assert_eq!(forgotten, []);
+    let since = clock::now() - 3 * hour;
+    let forgotten = store.forget_agents(hour, since).await.unwrap();
+    assert_eq!(forgotten, [agent.id]);
+}
+
+impl Cluster {
+    async fn until_state(&self, agent: AgentId, state: &str) {
+        let pool = sqlx::PgPool::connect(&self.url).await.unwrap();
+        soon(state, async {
+            loop {
+                let row: (Option<String>,) =
+                    sqlx::query_as("select state from agents where id = $1")
+                        .bind(agent.0)
+                        .fetch_one(&pool)
+                        .await
+                        .unwrap();
+                if row.0.as_deref() == Some(state) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn until_epoch_is_not(&self, epoch: &str) {
+        soon("a new epoch", async {
+            while self.store.numbers().await.unwrap().epoch.to_string() == epoch {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}

@@ -65,22 +65,29 @@ impl Store {
     ) -> Result<(), WriteError> {
         let address = IpNet::from(presence.address);
         let port = i32::from(presence.health_port);
-        let same = sqlx::query!(
+        // Sessions are numbered by time: one that was overtaken changes nothing.
+        sqlx::query!(
             "update agents set session = $2, replica = $3, boot_id = $4, version = $5,
                     certificate_not_after = $6, seen_at = now()
-             where id = $1 returning address = $7 and health_port = $8 as \"same!\"",
+             where id = $1 and (session is null or session <= $2)",
             agent.0,
             presence.session,
             presence.replica,
             presence.boot,
             presence.version,
-            presence.certificate_not_after,
+            presence.certificate_not_after
+        )
+        .execute(&self.pool)
+        .await?;
+        let same = sqlx::query_scalar!(
+            r#"select address = $2 and health_port = $3 as "same!" from agents where id = $1"#,
+            agent.0,
             address,
             port
         )
         .fetch_optional(&self.pool)
         .await?;
-        if same.is_none_or(|row| row.same) {
+        if same.unwrap_or(true) {
             return Ok(());
         }
         let mut writing = self.write(&Author(format!("agent {agent}"))).await?;
@@ -117,20 +124,27 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down that these agents are still connected to this replica.
+    /// Writes down that these sessions live on this replica, also after another
+    /// one took it for dead.
     ///
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn agents_seen(
         &self,
         replica: Uuid,
-        agents: &[AgentId],
+        live: &[(AgentId, Uuid)],
     ) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> = agents.iter().map(|agent| agent.0).collect();
+        let (agents, sessions): (Vec<Uuid>, Vec<Uuid>) = live
+            .iter()
+            .map(|(agent, session)| (agent.0, *session))
+            .unzip();
         sqlx::query!(
-            "update agents set seen_at = now() where id = any($1) and replica = $2",
-            &ids,
-            replica
+            "update agents a set session = t.session, replica = $1, seen_at = now()
+             from unnest($2::uuid[], $3::uuid[]) as t(agent, session)
+             where a.id = t.agent and (a.session is null or a.session <= t.session)",
+            replica,
+            &agents,
+            &sessions
         )
         .execute(&self.pool)
         .await?;

@@ -160,6 +160,13 @@ impl Store {
         joining: &Joining,
         now: OffsetDateTime,
     ) -> Result<Result<Enrolled, JoinRefusal>, WriteError> {
+        // First without the cluster's row: anybody may come with anything, and must
+        // not be in the way of those who write.
+        let mut connection = self.pool.acquire().await?;
+        if let Err(refusal) = given(&mut connection, token, joining, now).await? {
+            return Ok(Err(refusal));
+        }
+        drop(connection);
         let author = Author(format!("join token {}", token.id));
         let mut writing = self.write(&author).await?;
         let enrolled = match writing.redeem(token, joining, now).await? {
@@ -171,6 +178,67 @@ impl Store {
     }
 }
 
+/// What a token gives.
+struct Given {
+    roles: Vec<String>,
+    labels: serde_json::Value,
+    /// The agent that it made of this key before.
+    again: Option<AgentId>,
+}
+
+/// What a token gives to this key, now; nothing is used up.
+async fn given(
+    connection: &mut sqlx::PgConnection,
+    token: &JoinToken,
+    joining: &Joining,
+    now: OffsetDateTime,
+) -> Result<Result<Given, JoinRefusal>, StoreError> {
+    let row = sqlx::query!(
+        "select secret_hash, roles, labels, uses, used, expires_at from join_tokens where id = $1",
+        token.id
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let hash = token.secret_hash();
+    let is_right = |stored: &[u8]| {
+        bool::from(subtle::ConstantTimeEq::ct_eq(
+            hash.as_bytes().as_slice(),
+            stored,
+        ))
+    };
+    let Some(row) = row.filter(|row| is_right(&row.secret_hash)) else {
+        return Ok(Err(JoinRefusal::Unknown));
+    };
+    let roles = facts::roles(&row.roles)?;
+    if let Some(missing) = joining.roles.difference(&roles).next() {
+        return Ok(Err(JoinRefusal::Role(*missing)));
+    }
+    let known = sqlx::query!(
+        "select id, revoked_at from agents where join_token = $1 and join_key = $2",
+        token.id,
+        joining.key.as_bytes().as_slice()
+    )
+    .fetch_optional(connection)
+    .await?;
+    // Before the bounds: a lost answer may be asked for again until the token is
+    // removed.
+    let refusal = match &known {
+        Some(agent) if agent.revoked_at.is_some() => Some(JoinRefusal::Revoked),
+        Some(_) => None,
+        None if row.expires_at <= now => Some(JoinRefusal::Expired(row.expires_at)),
+        None if row.used >= row.uses => Some(JoinRefusal::Used(row.uses)),
+        None => None,
+    };
+    Ok(match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(Given {
+            roles: row.roles,
+            labels: row.labels,
+            again: known.map(|agent| AgentId(agent.id)),
+        }),
+    })
+}
+
 impl Writing {
     async fn redeem(
         &mut self,
@@ -178,70 +246,19 @@ impl Writing {
         joining: &Joining,
         now: OffsetDateTime,
     ) -> Result<Result<Enrolled, JoinRefusal>, StoreError> {
-        let row = sqlx::query!(
-            "select secret_hash, roles, labels, uses, used, expires_at from join_tokens
-             where id = $1 for update",
-            token.id
-        )
-        .fetch_optional(&mut *self.transaction)
-        .await?;
-        let Some(row) = row else {
-            return Ok(Err(JoinRefusal::Unknown));
+        let given = match given(&mut self.transaction, token, joining, now).await? {
+            Ok(given) => given,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let hash = token.secret_hash();
-        if !bool::from(subtle::ConstantTimeEq::ct_eq(
-            hash.as_bytes().as_slice(),
-            row.secret_hash.as_slice(),
-        )) {
-            return Ok(Err(JoinRefusal::Unknown));
+        let agent = given.again.unwrap_or_else(|| AgentId(Uuid::now_v7()));
+        if given.again.is_none() {
+            self.add_agent(agent, token, joining, &given.roles, &given.labels)
+                .await?;
         }
-        let roles = facts::roles(&row.roles)?;
-        if let Some(missing) = joining.roles.difference(&roles).next() {
-            return Ok(Err(JoinRefusal::Role(*missing)));
-        }
-        // Before the bounds: a lost answer may be asked for again until the token
-        // is removed.
-        if let Some(known) = self.known(token, joining, &roles).await? {
-            return Ok(known);
-        }
-        if row.expires_at <= now {
-            return Ok(Err(JoinRefusal::Expired(row.expires_at)));
-        }
-        if row.used >= row.uses {
-            return Ok(Err(JoinRefusal::Used(row.uses)));
-        }
-        let agent = AgentId(Uuid::now_v7());
-        self.add_agent(agent, token, joining, &row.roles, &row.labels)
-            .await?;
         Ok(Ok(Enrolled {
             agent,
-            roles,
-            again: false,
-        }))
-    }
-
-    async fn known(
-        &mut self,
-        token: &JoinToken,
-        joining: &Joining,
-        roles: &std::collections::BTreeSet<Role>,
-    ) -> Result<Option<Result<Enrolled, JoinRefusal>>, StoreError> {
-        let row = sqlx::query!(
-            "select id, revoked_at from agents where join_token = $1 and join_key = $2",
-            token.id,
-            joining.key.as_bytes().as_slice()
-        )
-        .fetch_optional(&mut *self.transaction)
-        .await?;
-        Ok(row.map(|row| {
-            if row.revoked_at.is_some() {
-                return Err(JoinRefusal::Revoked);
-            }
-            Ok(Enrolled {
-                agent: AgentId(row.id),
-                roles: roles.clone(),
-                again: true,
-            })
+            roles: facts::roles(&given.roles)?,
+            again: given.again.is_some(),
         }))
     }
 

@@ -23,15 +23,11 @@ impl Store {
     /// When the database does not answer; nothing is added then.
     pub(crate) async fn take_in(
         &self,
-        reports: &[Report],
+        reports: &[&Report],
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let new = new_reports(&mut transaction, reports).await?;
-        let new: Vec<&Report> = new
-            .into_iter()
-            .filter_map(|index| reports.get(index))
-            .collect();
         add_clients(&mut transaction, &new, now).await?;
         add_totals(&mut transaction, &new, now).await?;
         // Of what is seen only the newest counts.
@@ -105,20 +101,21 @@ fn minute(now: OffsetDateTime) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now)
 }
 
-/// The places of those never taken in before; a report that is twice among
-/// them counts once.
-async fn new_reports(
+/// Those never taken in before, of agents that are in the fleet; a report that is
+/// twice among them counts once.
+async fn new_reports<'a>(
     connection: &mut PgConnection,
-    reports: &[Report],
-) -> Result<Vec<usize>, StoreError> {
+    reports: &[&'a Report],
+) -> Result<Vec<&'a Report>, StoreError> {
     let agents: Vec<Uuid> = reports.iter().map(|r| r.agent.0).collect();
     let boots: Vec<Uuid> = reports.iter().map(|r| r.boot).collect();
     let sequences: Vec<i64> = reports.iter().map(|r| signed(r.sequence)).collect();
     let rows = sqlx::query!(
         "insert into reports (agent, boot, sequence)
-         select distinct agent, boot, sequence
+         select distinct t.agent, t.boot, t.sequence
          from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as t(agent, boot, sequence)
-         order by agent, boot, sequence
+         join agents a on a.id = t.agent and a.revoked_at is null
+         order by t.agent, t.boot, t.sequence
          on conflict do nothing
          returning agent, boot, sequence",
         &agents,
@@ -131,14 +128,9 @@ async fn new_reports(
         .into_iter()
         .map(|row| (row.agent, row.boot, row.sequence))
         .collect();
-    let is_new = |r: &Report| unseen.remove(&(r.agent.0, r.boot, signed(r.sequence)));
-    let mut is_new = is_new;
-    Ok(reports
-        .iter()
-        .enumerate()
-        .filter(|(_, report)| is_new(report))
-        .map(|(index, _)| index)
-        .collect())
+    let mut new = reports.to_vec();
+    new.retain(|r| unseen.remove(&(r.agent.0, r.boot, signed(r.sequence))));
+    Ok(new)
 }
 
 async fn add_clients(
