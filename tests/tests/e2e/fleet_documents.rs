@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
+use tidegate_tests::agent::Event;
 use tidegate_tests::rest::{Body, Rest};
 use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Steered, until};
@@ -177,24 +178,24 @@ async fn what_is_the_same_is_neither_committed_nor_sent() {
     assert_eq!(commit["diff"], json!([]));
     assert_eq!(rest.get("/status").await["change"], before);
 
-    // A change that only concerns the balancer is no message for a terminator.
+    // Changes that only concern the balancer are no message for a terminator.
     let mut changed = fleet.document.clone();
-    changed["pools"][0]["balance"] = json!("round_robin");
-    rest.apply(&changed).await;
-    let applied = |agent: &Agent, from| {
+    for balance in ["round_robin", "least_connections", "round_robin"] {
+        changed["pools"][0]["balance"] = json!(balance);
+        rest.apply(&changed).await;
+    }
+    // This one is for all, and what came before it would be in the log before it.
+    changed["policies"][0]["deny"] = json!(["203.0.113.9"]);
+    let last = rest.apply(&changed).await["revision"].as_u64().unwrap();
+    let answers = |event: &Event| ["applied", "unchanged"].contains(&event.message());
+    let mut counts = Vec::new();
+    for (agent, from) in fleet.agents().zip(logged) {
+        let is_last = |event: &Event| answers(event) && event.number("revision") == last;
+        agent.await_log("the last revision", from, is_last).await;
         let events = agent.events_since(from);
-        let answers = ["applied", "unchanged"];
-        events
-            .iter()
-            .filter(|event| answers.contains(&event.message()))
-            .count()
-    };
-    let counts: Vec<usize> = fleet
-        .agents()
-        .zip(logged)
-        .map(|(agent, from)| applied(agent, from))
-        .collect();
-    assert_eq!(counts, [0, 0, 1], "two terminators, then the balancer");
+        counts.push(events.iter().filter(|event| answers(event)).count());
+    }
+    assert_eq!(counts, [1, 1, 4], "two terminators, then the balancer");
 }
 
 #[tokio::test]

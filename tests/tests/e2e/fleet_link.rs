@@ -100,7 +100,8 @@ async fn what_an_agent_holds_is_not_sent_again_and_a_session_has_one_order() {
     // Of no concern to a terminator: the next snapshot is that of the second commit.
     let mut document = fleet.document.clone();
     document["pools"][0]["balance"] = json!("round_robin");
-    rest.put("/config", &document).await;
+    // The others run it before the second is there: it is not skipped as outdated.
+    rest.put("/config?wait=applied", &document).await;
     document["pools"][1]["balance"] = json!("round_robin");
     let second = rest.put("/config", &document).await;
     let (version, _) = session.applies().await.unwrap();

@@ -3,6 +3,8 @@
 
 use serde_json::json;
 use tidegate_tests::agent::{Event, Start};
+use tidegate_tests::crowd::Crowd;
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Steered};
 
 #[tokio::test]
@@ -38,6 +40,11 @@ async fn the_agents_of_a_control_plane_that_dies_move_to_the_other() {
     }
     fleet.is_whole().await;
     let other = fleet.another_control_plane().await;
+    let crowd = Crowd::open(60, async |i| {
+        let client = u8::try_from(i).unwrap();
+        fleet.stage.client(client).ws(fleet.edge(), HOST).await
+    })
+    .await;
     let logged: Vec<usize> = fleet.agents().map(Agent::log_len).collect();
     fleet.control_plane.kill().await;
     fleet.whoami(0).await;
@@ -51,6 +58,8 @@ async fn the_agents_of_a_control_plane_that_dies_move_to_the_other() {
     let agents = other.rest.get("/agents").await;
     let mut agents = agents["items"].as_array().unwrap().iter();
     assert!(agents.all(|agent| agent["in_sync"] == true));
+    crowd.round().await;
+    assert_eq!(crowd.ended(), [""; 0]);
 }
 
 async fn follows(agent: &Agent, from: usize) {
