@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tidegate_local::postgres::Binaries;
 use tidegate_tests::stage::HOST;
 use tidegate_tests::steered::Plan;
-use tidegate_tests::wire::{Joining, Link};
+use tidegate_tests::wire::{Joining, Link, Session};
 use tidegate_tests::{Steered, within};
+use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn a_balancer_never_receives_a_key_and_a_terminator_does() {
@@ -35,12 +36,39 @@ async fn a_balancer_never_receives_a_key_and_a_terminator_does() {
 }
 
 #[tokio::test]
+async fn an_open_stream_brings_a_balancer_no_key_however_things_change() {
+    let mut fleet = Steered::start().await;
+    let first = Needles::of(&fleet.stage.certificate.private_key);
+    let balancer = Following::start(&fleet, "balancer", json!({ "tier": "edge" }), 40).await;
+    let terminator = Following::start(&fleet, "terminator", json!({ "app": "game" }), 41).await;
+
+    let new = fleet.stage.pki.issue(&[HOST]);
+    let second = Needles::of(&new.private_key);
+    fleet.control_plane.rest.upload(HOST, &new).await;
+    let commit = fleet
+        .apply(|document| document["policies"][0]["deny"] = json!(["203.0.113.9"]))
+        .await;
+
+    // Both run what was sent to them on the stream they had.
+    let applied = commit["applied"]["applied"].as_array().unwrap();
+    for (name, following) in [("balancer", &balancer), ("terminator", &terminator)] {
+        assert!(applied.contains(&json!(following.id)), "{name}: {commit:#}");
+    }
+    assert!(second.any(|needle| terminator.link.has_received(needle)));
+    for key in [first, second] {
+        assert!(!key.any(|needle| balancer.link.has_received(needle)));
+    }
+}
+
+#[tokio::test]
 async fn no_answer_log_page_dump_or_disk_has_a_key_or_a_token() {
     let fleet = Plan::default().variable("RUST_LOG", "trace").start().await;
     let rest = &fleet.control_plane.rest;
     let new = fleet.stage.pki.issue(&[HOST]);
     rest.upload(HOST, &new).await;
     fleet.whoami(0).await;
+    // Open while agents are asked for their connections.
+    let mut ws = fleet.stage.client(0).ws(fleet.edge(), HOST).await.unwrap();
     let joined = fs::read_to_string(fleet.stage.path(&format!("join-{}", fleet.stage.net.ip(1))));
     let secrets = [
         (
@@ -69,6 +97,7 @@ async fn no_answer_log_page_dump_or_disk_has_a_key_or_a_token() {
         places.push((format!("the log of agent {index}"), agent.log_text().into()));
         for page in [
             "/debug/snapshot",
+            "/debug/connections",
             "/debug/backends",
             "/debug/clients",
             "/metrics",
@@ -88,6 +117,7 @@ async fn no_answer_log_page_dump_or_disk_has_a_key_or_a_token() {
             assert_eq!(needles.found_in(place), None, "{secret} is in {name}");
         }
     }
+    assert!(ws.is_open().await);
     // It was looked for in what is really there.
     let log = fleet.control_plane.log_text();
     assert!(
@@ -99,6 +129,34 @@ async fn no_answer_log_page_dump_or_disk_has_a_key_or_a_token() {
 
 /// Joins by hand and runs whatever it is told; all that came, and the snapshot.
 async fn follow(fleet: &Steered, role: &str, labels: Value, host: u8) -> (Link, Vec<u8>) {
+    let (_, mut session, link) = join(fleet, role, labels, host).await;
+    let (_, snapshot) = within("a snapshot", session.applies()).await.unwrap();
+    (link, snapshot)
+}
+
+/// Joined by hand, and runs all it is told until it is dropped.
+struct Following {
+    id: String,
+    link: Link,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    async fn start(fleet: &Steered, role: &str, labels: Value, host: u8) -> Self {
+        let (id, mut session, link) = join(fleet, role, labels, host).await;
+        within("a snapshot", session.applies()).await.unwrap();
+        let task = tokio::spawn(async move { while session.applies().await.is_ok() {} });
+        Self { id, link, task }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn join(fleet: &Steered, role: &str, labels: Value, host: u8) -> (String, Session, Link) {
     let link = fleet.control_plane.wire();
     let token = fleet.control_plane.rest.join_token(role, labels).await;
     let joining = Joining::new(&token, fleet.stage.net.at(host, 7445));
@@ -107,9 +165,7 @@ async fn follow(fleet: &Steered, role: &str, labels: Value, host: u8) -> (Link, 
     let session = link
         .session(&identity, |hello| hello.address = address)
         .await;
-    let mut session = session.unwrap();
-    let (_, snapshot) = within("a snapshot", session.applies()).await.unwrap();
-    (link, snapshot)
+    (identity.id, session.unwrap(), link)
 }
 
 /// Everything that can be read, each thing in the singular too.
@@ -147,8 +203,16 @@ async fn everything_to_get(fleet: &Steered) -> Vec<String> {
                 .as_str()
                 .map_or(item[key].to_string(), str::to_owned);
             paths.push(format!("{list}/{id}"));
+            if list == "/revisions" {
+                paths.push(format!("{list}/{id}/diff"));
+            }
         }
     }
+    for backend in [":3000", ":3001"] {
+        let path = format!("/pools/game-node/backends/{backend}");
+        paths.extend([format!("{path}/state"), path]);
+    }
+    paths.push(format!("/ip-stats/{}", fleet.stage.net.client(0)));
     paths
 }
 
