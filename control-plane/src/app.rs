@@ -24,6 +24,7 @@ use crate::clock;
 use crate::fleet::Fleet;
 use crate::incoming::Replaceable;
 use crate::ingest::{self, Ingest};
+use crate::limits;
 use crate::link::{self, Admission, Link};
 use crate::publish::Publisher;
 use crate::rest;
@@ -53,6 +54,7 @@ impl App {
     /// # Errors
     /// Each with what to do about it.
     pub(crate) async fn build(settings: &Serve) -> anyhow::Result<Self> {
+        limits::raise_open_files();
         let state = make_folder(&settings.state_dir)?;
         let kek = match &settings.kek_file {
             Some(file) => Kek::in_file(file, false),

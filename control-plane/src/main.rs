@@ -12,6 +12,7 @@ mod dev;
 mod fleet;
 mod incoming;
 mod ingest;
+mod limits;
 mod link;
 mod model;
 mod publish;

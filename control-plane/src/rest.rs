@@ -1,29 +1,29 @@
-//! REST over HTTPS: serves a router behind [`incoming`], with a bound on idle
-//! time before a request and on connections at once, and lets requests under way
-//! end when it stops.
+//! REST over HTTPS: serves a router behind [`incoming`], with a bound on the wait
+//! for a request, also an idle connection's, and lets requests under way end when
+//! it stops.
+//!
+//! HTTP/1.1 and nothing else: hyper's clock for a request's head runs from the
+//! first moment of such a connection, and again from the end of each answer. An
+//! HTTP/2 connection has no such clock; whoever answers pings could stay for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::server::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::incoming;
+use crate::incoming::{self, Bounds};
+use crate::limits::Shares;
 
-/// Connections at once; more wait for their turn.
-const AT_ONCE: usize = 1024;
-/// For the head of a request, also the first of a connection.
+/// For the head of a request, from the connection's begin or the last answer.
 const HEAD: Duration = Duration::from_secs(15);
-/// HTTP/2 pings, also while idle.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 /// For requests under way when it stops.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -39,7 +39,7 @@ pub(crate) fn tls(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -50,45 +50,40 @@ pub(crate) async fn serve(
     tls: Arc<ServerConfig>,
     stop: CancellationToken,
 ) {
-    let mut ready = incoming::accept(listener, tls, stop.clone());
-    let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    let bounds = Bounds {
+        at_once: Shares::now().rest,
+        // Nobody shows one here: a token says who calls.
+        unproven: None,
+    };
+    let mut ready = incoming::accept(listener, tls, bounds, stop.clone());
     let connections = TaskTracker::new();
     loop {
-        let next = async {
-            let permit = Arc::clone(&at_once).acquire_owned().await.ok()?;
-            Some((ready.recv().await?, permit))
-        };
         let next = tokio::select! {
             () = stop.cancelled() => None,
-            next = next => next,
+            next = ready.recv() => next,
         };
-        let Some((stream, permit)) = next else {
+        let Some(stream) = next else {
             break;
         };
-        let (router, stop) = (router.clone(), stop.clone());
-        connections.spawn(async move {
-            connection(stream, router, stop).await;
-            drop(permit);
-        });
+        connections.spawn(connection(stream, router.clone(), HEAD, stop.clone()));
     }
     connections.close();
     // Whoever is slower than that has its answer: the end.
     let _ = tokio::time::timeout(ENDING, connections.wait()).await;
 }
 
-async fn connection(stream: TlsStream<TcpStream>, router: axum::Router, stop: CancellationToken) {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE);
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: axum::Router,
+    head: Duration,
+    stop: CancellationToken,
+) {
     let service = TowerToHyperService::new(router);
-    let serving = server.serve_connection(TokioIo::new(stream), service);
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
@@ -98,7 +93,106 @@ async fn connection(stream: TlsStream<TcpStream>, router: axum::Router, stop: Ca
         }
     };
     if let Err(error) = ended {
-        // A client that went away, or talked nonsense.
+        // A client that went away, was too slow to ask, or talked nonsense.
         tracing::debug!(%error, "a connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// For what should happen at once.
+    const SOON: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(50);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// A client's end of a served connection.
+    fn served(router: &axum::Router, head: Duration) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let stop = CancellationToken::new();
+        tokio::spawn(connection(server, router.clone(), head, stop));
+        client
+    }
+
+    fn answering() -> axum::Router {
+        axum::Router::new().route("/", get(|| async { "answer" }))
+    }
+
+    /// All that comes until the server closes.
+    async fn until_closed(client: &mut DuplexStream) -> String {
+        let mut all = Vec::new();
+        let reading = client.read_to_end(&mut all);
+        tokio::time::timeout(SOON, reading).await.unwrap().unwrap();
+        String::from_utf8(all).unwrap()
+    }
+
+    async fn until_answered(client: &mut DuplexStream) {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"answer") {
+            let reading = client.read_buf(&mut answer);
+            let count = tokio::time::timeout(SOON, reading).await.unwrap().unwrap();
+            assert_ne!(count, 0, "closed without an answer");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_says_a_byte_is_closed() {
+        let mut client = served(&answering(), SHORT);
+        assert_eq!(until_closed(&mut client).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_begins_a_request_and_stops_is_closed() {
+        let mut client = served(&answering(), SHORT);
+        client.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        assert!(!until_closed(&mut client).await.contains("200"));
+    }
+
+    #[tokio::test]
+    async fn a_kept_alive_connection_serves_again_and_is_closed_when_idle() {
+        let mut client = served(&answering(), SHORT);
+        for _ in 0..2 {
+            client.write_all(REQUEST).await.unwrap();
+            until_answered(&mut client).await;
+        }
+        assert_eq!(until_closed(&mut client).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_outlives_the_time_for_its_head() {
+        let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (entered, opened) = (Arc::clone(&begun), Arc::clone(&gate));
+        let slow = move || async move {
+            entered.add_permits(1);
+            opened.acquire().await.unwrap().forget();
+            "answer"
+        };
+        let router = axum::Router::new().route("/", get(slow));
+        let mut client = served(&router, SHORT);
+        client.write_all(REQUEST).await.unwrap();
+        let entered = tokio::time::timeout(SOON, begun.acquire()).await;
+        entered.unwrap().unwrap().forget();
+        // A connection that came later is closed: the time has passed.
+        assert_eq!(until_closed(&mut served(&router, SHORT)).await, "");
+        gate.add_permits(1);
+        until_answered(&mut client).await;
+    }
+
+    #[tokio::test]
+    async fn http_2_is_neither_offered_nor_spoken() {
+        let mut client = served(&answering(), Duration::from_secs(3600));
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        client.write_all(preface).await.unwrap();
+        assert_eq!(until_closed(&mut client).await, "");
+
+        let none = rustls::server::ResolvesServerCertUsingSni::new();
+        let offered = tls(Arc::new(none)).unwrap();
+        assert_eq!(offered.alpn_protocols, [b"http/1.1"]);
     }
 }
