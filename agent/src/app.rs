@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use tidegate_core::document::Mistake;
@@ -82,16 +83,29 @@ impl App {
         } = self;
         control.block_on(async {
             let mut signals = Signals::new()?;
-            let ending = match &mut source {
-                Source::File(file) => follow_file(file, &mut plane, &mut signals).await?,
-                Source::Fleet(fleet) => fleet.steer(&mut plane, &mut signals).await,
-            };
-            plane.shutdown(&mut signals).await;
-            if ending == Ending::Revoked {
-                plane.stay_down(&mut signals).await;
+            match &mut source {
+                Source::File(file) => {
+                    follow_file(file, &mut plane, &mut signals).await?;
+                    plane.shutdown(&mut signals).await;
+                }
+                Source::Fleet(fleet) => follow_fleet(fleet, &mut plane, &mut signals).await,
             }
             anyhow::Ok(())
         })
+    }
+}
+
+/// Follows the control plane to the end of the drain. What an agent that drains
+/// may still do, it does.
+pub(crate) async fn follow_fleet(fleet: &mut Fleet, plane: &mut Plane, signals: &mut Signals) {
+    let ending = fleet.steer(plane, signals).await;
+    let workers = Arc::clone(&plane.applier.workers);
+    tokio::select! {
+        () = plane.shutdown(signals) => {}
+        never = fleet.drain(&workers) => match never {},
+    }
+    if ending == Ending::Revoked {
+        plane.stay_down(signals).await;
     }
 }
 
@@ -100,7 +114,7 @@ async fn follow_file(
     source: &standalone::Source,
     plane: &mut Plane,
     signals: &mut Signals,
-) -> anyhow::Result<Ending> {
+) -> anyhow::Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     if !plane.listens() {
         tracing::warn!("no listener of the document is for this agent: see --role, --label");
@@ -108,7 +122,7 @@ async fn follow_file(
     plane.announce();
     loop {
         tokio::select! {
-            () = signals.next() => return Ok(Ending::Signal),
+            () = signals.first() => return Ok(()),
             _ = reload.recv() => read_again(source, &mut plane.applier).await,
         }
     }

@@ -2,8 +2,8 @@
 //! is a file; in a fleet it is the control plane, over the link.
 //!
 //! The link, in the order an agent goes through it: `enroll` (token for
-//! identity), `dial`, `session` (what to run), with `renew` and `report` beside
-//! it; `fleet` dials again, and carries out what the session is told.
+//! identity), `dial`, `session` (what to run), with `renew` and `report` (of a
+//! size that `fit` sees to) beside it; `fleet` dials again, and carries out what the session is told.
 
 pub(crate) mod apply;
 pub(crate) mod cache;
@@ -11,6 +11,7 @@ mod dial;
 mod enroll;
 #[cfg(test)]
 mod fake;
+mod fit;
 pub(crate) mod fleet;
 mod identity;
 mod link_tls;

@@ -107,15 +107,16 @@ impl Plane {
         !self.applier.state.active().listeners.is_empty()
     }
 
-    /// Nothing runs and nothing comes back until a signal ends the process: an
-    /// agent out of its fleet that ended would only be started again.
+    /// Nothing runs and nothing comes back until a signal ends the process, which
+    /// may have come during the drain: an agent out of its fleet that ended by
+    /// itself would only be started again.
     pub(crate) async fn stay_down(&mut self, signals: &mut Signals) {
         let nothing = Active::default();
         self.applier.probes.follow(&nothing);
         // The private keys go with it.
         drop(self.applier.state.swap(nothing));
         tracing::error!("down: only a new join token brings this agent back");
-        signals.next().await;
+        signals.first().await;
     }
 
     /// From now to no live connection.

@@ -1,12 +1,13 @@
 //! The command line, and the logs it chooses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_core::addr::unmapped;
 use tidegate_core::document::{Labels, Role};
 
 /// The data plane of Tidegate: balancer and terminator.
@@ -42,7 +43,7 @@ pub(crate) struct Run {
     /// The agent's own address: what others reach it at, where `:port` is bound, and the source of
     /// its connections to backends. Where its first connection to the control plane came from when
     /// absent.
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = own_address)]
     pub(crate) address: Option<IpAddr>,
 
     /// A file with the join token, or - for standard input; TIDEGATE_JOIN_TOKEN when absent. Not
@@ -149,6 +150,25 @@ impl Standalone {
             .map(|l| (l.key.clone(), l.value.clone()))
             .collect()
     }
+}
+
+/// An address that the rest of the fleet can dial.
+fn own_address(written: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = written
+        .parse()
+        .map_err(|_| "write an IP address, such as 192.0.2.7")?;
+    let canonical = unmapped(SocketAddr::new(address, 0)).ip();
+    if canonical.is_unspecified()
+        || canonical.is_multicast()
+        || canonical == IpAddr::from(Ipv4Addr::BROADCAST)
+    {
+        return Err(
+            "others dial the agent at it, so it has to be an address of this host: write that \
+             one, or leave --address out"
+                .into(),
+        );
+    }
+    Ok(address)
 }
 
 /// Names are resolved when they are dialled; the form is looked at now.
@@ -264,6 +284,38 @@ mod tests {
         for bad in ["", "host", ":7444", "host:", "host:0", "host:65536"] {
             assert!(host_port(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_agent_of_a_fleet_has_an_address_that_others_can_dial() {
+        let parsed = |start: &[&str], address: &str| {
+            let words = [&["tidegate-agent"], start, &["--address", address]].concat();
+            Settings::try_parse_from(words)
+        };
+        let run = [
+            "run",
+            "--control-plane",
+            "127.0.0.1:1",
+            "--state-dir",
+            "state",
+        ];
+        for good in ["127.0.0.7", "192.0.2.7", "2001:db8::7", "::1"] {
+            assert!(parsed(&run, good).is_ok(), "{good}");
+        }
+        for bad in [
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "host",
+        ] {
+            assert!(parsed(&run, bad).is_err(), "{bad}");
+        }
+        let refused = parsed(&run, "0.0.0.0").err().unwrap().to_string();
+        assert!(refused.contains("leave --address out"), "{refused}");
+        assert!(parsed(&["standalone", "--config", "c"], "0.0.0.0").is_ok());
     }
 
     #[test]

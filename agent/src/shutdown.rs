@@ -1,7 +1,8 @@
 //! The way out: health checks fail first, so that whoever balances to this
 //! agent turns away; new connections are still served meanwhile; then none is
 //! accepted, and live ones may end by themselves until the drain timeout. A
-//! second signal ends it all at once.
+//! second signal ends it all at once, whether the first one began the drain or
+//! came to an agent that drains because it was revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use crate::listener::ListenerSet;
 use crate::state::State;
 use crate::worker::Workers;
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, counted: each is heard once, whoever waits for it.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    heard: u32,
 }
 
 impl Signals {
@@ -28,17 +30,38 @@ impl Signals {
     /// # Errors
     /// When the host refuses.
     pub(crate) fn new() -> std::io::Result<Self> {
+        Self::of(SignalKind::terminate(), SignalKind::interrupt())
+    }
+
+    /// Takes over two others: tests share their process.
+    pub(crate) fn of(terminate: SignalKind, interrupt: SignalKind) -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(terminate)?,
+            interrupt: signal(interrupt)?,
+            heard: 0,
         })
     }
 
-    /// The next of them.
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Until one has come; at once when one has come before.
+    pub(crate) async fn first(&mut self) {
+        self.hear(1).await;
+    }
+
+    /// Until two have come, the first one counted.
+    pub(crate) async fn second(&mut self) {
+        self.hear(2).await;
+    }
+
+    async fn hear(&mut self, wanted: u32) {
+        while self.heard < wanted {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            self.heard += 1;
+            if self.heard < wanted {
+                tracing::info!("signal: the agent exits when it has drained");
+            }
         }
     }
 }
@@ -56,11 +79,11 @@ pub(crate) struct Shutdown<'a> {
 }
 
 impl Shutdown<'_> {
-    /// From the first signal to no live connection.
+    /// From the beginning of the drain to no live connection.
     pub(crate) async fn run(mut self, signals: &mut Signals) {
         let hurried = tokio::select! {
             () = self.gently() => false,
-            () = signals.next() => true,
+            () = signals.second() => true,
         };
         if hurried {
             tracing::warn!("second signal: stopping at once");

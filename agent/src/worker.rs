@@ -6,11 +6,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
 use slab::Slab;
 use tidegate_core::pick::Picker;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::cause::Cause;
 use crate::connect::Source;
 use crate::connection::Live;
 use crate::state::{Pool, State};
@@ -118,6 +120,16 @@ impl Workers {
     /// Live connections of all.
     pub(crate) fn live(&self) -> Vec<Arc<Live>> {
         self.all.iter().flat_map(|w| w.live()).collect()
+    }
+
+    /// Ends the live connections of clients in `net`; answers how many.
+    pub(crate) fn cut_clients(&self, net: IpNet) -> usize {
+        let mut theirs = self.live();
+        theirs.retain(|live| live.client().is_some_and(|c| net.contains(&c.ip())));
+        for live in &theirs {
+            live.cut(Cause::Killed);
+        }
+        theirs.len()
     }
 
     /// What all have counted since the last call, with what live connections have

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ipnet::IpNet;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::Mistake;
 use tidegate_core::health::Start;
@@ -94,16 +93,6 @@ impl Applier {
         self.cut_refused(&active);
         self.counts.applied.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Diff::between(&old.snapshot, &active.snapshot)))
-    }
-
-    /// Ends the live connections of clients in `net`; answers how many.
-    pub(crate) fn cut_clients(&self, net: IpNet) -> usize {
-        let mut theirs = self.workers.live();
-        theirs.retain(|live| live.client().is_some_and(|c| net.contains(&c.ip())));
-        for live in &theirs {
-            live.cut(Cause::Killed);
-        }
-        theirs.len()
     }
 
     /// Counts a refusal, whoever found it.

@@ -18,13 +18,11 @@ use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 use super::dial::{ControlPlanes, DialError, dial};
-use super::identity::{AgentKey, Credentials, Identity, IdentityError};
+use super::identity::{AgentKey, Credentials, Identity, IdentityError, KEY_FILE};
 use super::link_tls::{self, TlsError};
 use super::state_dir::{StateDir, read_bounded};
 use super::{Failures, draw, reason_of};
 
-/// Where the key waits for its certificate.
-const KEY_FILE: &str = "joining.key";
 const LARGEST_KEY: u64 = 4 << 10;
 /// A longer text is no join token.
 const LARGEST_TOKEN: u64 = 4 << 10;

@@ -1,9 +1,10 @@
 //! An agent of a fleet: its identity, what it ran last, and the link that tells
 //! it what to run. [`Fleet::join`] comes before anything is served,
 //! [`Fleet::restore`] serves what is kept, [`Fleet::steer`] follows the control
-//! plane from then on. The link dials on a task of its own and hands over
+//! plane from then on, [`Fleet::drain`] on the way out. The link dials on a task of its own and hands over
 //! [`Order`]s, which are carried out here, one after the other.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::plane::Plane;
 use crate::settings::Run;
 use crate::shutdown::Signals;
 use crate::tls::Keys;
+use crate::worker::Workers;
 
 /// Between sessions. The first retry after a long one is soon: the ceiling of
 /// the first wait is the base.
@@ -185,7 +187,7 @@ impl Fleet {
         }
         loop {
             let order = tokio::select! {
-                () = signals.next() => return Ending::Signal,
+                () = signals.first() => return Ending::Signal,
                 // Without a sender, which only a fault of ours takes away, what runs goes on.
                 Some(order) = self.orders.recv() => order,
             };
@@ -205,15 +207,33 @@ impl Fleet {
                     // Nobody waits when the session has ended meanwhile.
                     let _ = done.send(applied);
                 }
-                Order::CutClients { net, done } => {
-                    let cut = plane.applier.cut_clients(net);
-                    tracing::info!(%net, connections = cut, "clients cut");
-                    let _ = done.send(());
-                }
+                Order::CutClients { net, done } => cut(&plane.applier.workers, net, done),
                 Order::Revoked => return Ending::Revoked,
             }
         }
     }
+
+    /// Carries out, while the agent drains, what it still can, without an end. A
+    /// snapshot ends the session that brought it; the link dials again, and so
+    /// still hears that the agent is revoked.
+    pub(crate) async fn drain(&mut self, workers: &Workers) -> Infallible {
+        while let Some(order) = self.orders.recv().await {
+            match order {
+                Order::Apply { done, .. } => drop(done),
+                Order::CutClients { net, done } => cut(workers, net, done),
+                // Its files are gone already, and it is on its way out.
+                Order::Revoked => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+fn cut(workers: &Workers, net: IpNet, done: oneshot::Sender<()>) {
+    let cut = workers.cut_clients(net);
+    tracing::info!(%net, connections = cut, "clients cut");
+    // Nobody waits when the session has ended meanwhile.
+    let _ = done.send(());
 }
 
 async fn apply(
@@ -420,9 +440,9 @@ impl Link {
         };
         let removed = [note.store(dir), Identity::forget(dir), Cache::forget(dir)];
         for error in removed.into_iter().filter_map(Result::err) {
-            tracing::error!(%error, "remove identity.json, cache/ and cache.key by hand");
+            tracing::error!(%error, "remove identity.json, joining.key, cache/ and cache.key by hand");
         }
-        // Fails when the agent drains already.
+        // Fails when the program ends.
         let _ = self.orders.send(Order::Revoked).await;
     }
 }

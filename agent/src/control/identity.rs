@@ -20,6 +20,8 @@ use super::state_dir::StateDir;
 
 /// Where it is kept.
 const FILE: &str = "identity.json";
+/// Where the key waits for its certificate.
+pub(super) const KEY_FILE: &str = "joining.key";
 /// More is not an identity.
 const LARGEST_FILE: u64 = 1 << 20;
 /// Certificates in a chain or a bundle, and bytes of each.
@@ -161,7 +163,10 @@ impl Identity {
         let bytes = Zeroizing::new(bytes);
         let written: Written =
             serde_json::from_slice(&bytes).map_err(|_| IdentityError::Damaged)?;
-        written.read().map(Some)
+        let identity = written.read()?;
+        // Left over by a crash between the two; the identity's own key is in it.
+        dir.remove(KEY_FILE)?;
+        Ok(Some(identity))
     }
 
     /// Keeps it in the state directory.
@@ -175,12 +180,13 @@ impl Identity {
         Ok(())
     }
 
-    /// Removes it from the state directory.
+    /// Removes it, and a key that waited for it, from the state directory.
     ///
     /// # Errors
-    /// When the host refuses.
+    /// When the host refuses; the other file is removed all the same.
     pub(crate) fn forget(dir: &StateDir) -> io::Result<()> {
-        dir.remove(FILE)
+        let removed = [FILE, KEY_FILE].map(|file| dir.remove(file));
+        removed.into_iter().collect()
     }
 }
 
@@ -353,6 +359,22 @@ mod tests {
 
         Identity::forget(&dir).unwrap();
         assert!(Identity::load(&dir).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_key_that_waited_goes_when_an_identity_is_loaded_and_when_it_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(root.path()).unwrap();
+        let waits = || dir.write(KEY_FILE, b"the same key").unwrap();
+        waits();
+        assert!(Identity::load(&dir).unwrap().is_none());
+        assert!(dir.at(KEY_FILE).exists(), "it waits for the identity");
+        identity(Duration::from_secs(60)).store(&dir).unwrap();
+        assert!(Identity::load(&dir).unwrap().is_some());
+        assert!(!dir.at(KEY_FILE).exists());
+        waits();
+        Identity::forget(&dir).unwrap();
+        assert!(!dir.at(KEY_FILE).exists());
     }
 
     #[test]

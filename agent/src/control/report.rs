@@ -1,8 +1,8 @@
 //! What the control plane learns from an agent: backends, listeners and who does
 //! most, every few seconds, and at once when a backend goes up or down.
 //!
-//! [`collect`] makes reports, connected or not; [`Outbox`] keeps those that are
-//! not acknowledged, a bounded number; [`deliver`] sends them over whatever
+//! [`collect`] makes reports, connected or not, of a bounded size (`fit`);
+//! [`Outbox`] keeps those that are not acknowledged, a bounded number; [`deliver`] sends them over whatever
 //! connection there is, the same ones again after a lost answer. A report is
 //! named by (boot, sequence), so that a repeat is counted once.
 
@@ -26,6 +26,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::draw;
+use super::fit::fit;
 use crate::facts::ListenerFacts;
 use crate::state::{Backend, State};
 use crate::tallies::{Counted, Measure};
@@ -62,6 +63,8 @@ struct Kept {
     reports: VecDeque<StatsReport>,
     sequence: u64,
     dropped: u64,
+    /// Why the control plane refused one last.
+    refused: String,
 }
 
 impl Outbox {
@@ -112,11 +115,14 @@ impl Outbox {
     }
 
     /// The control plane cannot read what it was sent: sending it again would
-    /// only be refused again.
-    fn give_up(&self) {
+    /// only be refused again. Answers whether it says so for the first time.
+    fn give_up(&self, why: &str) -> bool {
         let mut kept = self.kept();
         kept.dropped += kept.reports.len() as u64;
         kept.reports.clear();
+        let news = kept.refused != why;
+        why.clone_into(&mut kept.refused);
+        news
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -151,8 +157,12 @@ pub(super) async fn collect(seen: Seen, outbox: Arc<Outbox>) {
 pub(super) async fn deliver(channel: Channel, outbox: Arc<Outbox>) {
     for attempt in 0.. {
         let ended = stream(channel.clone(), &outbox).await;
-        if ended.code() == Code::InvalidArgument {
-            outbox.give_up();
+        if ended.code() == Code::InvalidArgument && outbox.give_up(ended.message()) {
+            let why = ended.message();
+            tracing::warn!(
+                why,
+                "the control plane refuses reports: run versions that fit together"
+            );
         }
         tracing::debug!(code = ?ended.code(), message = ended.message(), "reports broke off");
         sleep(RETRY.delay(attempt, draw())).await;
@@ -199,7 +209,8 @@ async fn stream(channel: Channel, outbox: &Outbox) -> Status {
 #[derive(Default)]
 struct Before {
     listeners: HashMap<(Name, Role), [u64; 3]>,
-    connects: HashMap<(Name, BackendName), u64>,
+    /// With whether it was up.
+    connects: HashMap<(Name, BackendName), (u64, bool)>,
 }
 
 impl Seen {
@@ -228,20 +239,25 @@ impl Seen {
         let backends = backends.map(|backend| {
             let now = backend.facts.connects.load(Ordering::Relaxed);
             let identity = (backend.facts.pool.clone(), backend.facts.name.clone());
-            let then = last.connects.get(&identity).copied().unwrap_or_default();
-            before.connects.insert(identity, now);
-            let [rate] = rates([then], [now], took);
-            self::backend(backend, rate)
+            let (then, was_up) = last.connects.get(&identity).copied().unwrap_or_default();
+            let row = backend_row(backend, rates([then], [now], took));
+            before.connects.insert(identity, (now, row.up));
+            (row.up && was_up, row)
         });
-        StatsReport {
+        // Those that are down or have changed come first: they are not left out.
+        let mut backends: Vec<_> = backends.collect();
+        backends.sort_by_key(|(as_ever, _)| *as_ever);
+        let mut report = StatsReport {
             interval_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
-            backends: backends.collect(),
+            backends: backends.into_iter().map(|(_, row)| row).collect(),
             listeners,
             clients,
             totals,
             live_clients: facts.iter().flat_map(|facts| live_clients(facts)).collect(),
             ..StatsReport::default()
-        }
+        };
+        fit(&mut report);
+        report
     }
 }
 
@@ -294,7 +310,7 @@ fn listener(
     }
 }
 
-fn backend(backend: &Backend, connect_rate: f64) -> BackendStats {
+fn backend_row(backend: &Backend, [connect_rate]: [f64; 1]) -> BackendStats {
     let facts = &backend.facts;
     BackendStats {
         pool: facts.pool.to_string(),
@@ -348,7 +364,16 @@ fn wire(measure: Measure) -> v1::Measure {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tidegate_core::addr::ClientKey;
+    use tidegate_proto::MAX_REPORT_ROWS;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::connect::Source;
+    use crate::state::tests::two_backends;
+    use crate::tls::Keys;
 
     fn sequences(outbox: &Outbox) -> Vec<u64> {
         outbox.kept().reports.iter().map(|r| r.sequence).collect()
@@ -363,9 +388,72 @@ mod tests {
         outbox.acknowledged(4);
         outbox.acknowledged(4);
         assert_eq!(outbox.after(3).unwrap().sequence, 5);
-        outbox.give_up();
+        assert!(outbox.give_up("too many"));
         outbox.add(StatsReport::default());
         assert_eq!(outbox.after(0).unwrap().dropped, 9);
+    }
+
+    #[test]
+    fn a_refusal_is_news_when_it_is_another_one() {
+        let outbox = Outbox::new(Uuid::nil());
+        let news = ["too many", "too many", "too long", "too many"].map(|why| outbox.give_up(why));
+        assert_eq!(news, [true, false, true, true]);
+    }
+
+    /// What an agent of two data threads sees that runs two backends.
+    fn seen() -> Seen {
+        let state = Arc::new(State::new(2));
+        let ready = state.prepare(two_backends(), &Keys::default(), |b| b.start);
+        state.swap(ready.unwrap());
+        let source = Source::new([127, 0, 0, 1].into());
+        let workers = Workers::start(2, &state, source, &CancellationToken::new());
+        Seen {
+            workers: Arc::new(workers.unwrap()),
+            state,
+            changed: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn backends_that_are_down_or_have_changed_come_first() {
+        let (seen, mut before) = (seen(), Before::default());
+        let mut told = |seen: &Seen| -> Vec<String> {
+            let report = seen.report(&mut before, Duration::from_secs(1));
+            report.backends.into_iter().map(|b| b.backend).collect()
+        };
+        assert_eq!(told(&seen), ["a", "b"]);
+        let b = Arc::clone(&seen.state.facts().backends()[1]);
+        let observe = |result: &Result<String, String>| {
+            while b.observe(result.clone()).is_none() {}
+        };
+        observe(&Err("connect: refused".into()));
+        assert_eq!(told(&seen), ["b", "a"]);
+        assert_eq!(told(&seen), ["b", "a"]);
+        observe(&Ok("accepted".into()));
+        assert_eq!(told(&seen), ["b", "a"], "it is up again since the last one");
+        assert_eq!(told(&seen), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_flood_on_every_thread_makes_a_report_that_the_control_plane_takes() {
+        let seen = seen();
+        for (thread, worker) in seen.workers.iter().enumerate() {
+            for listener in 0..16 {
+                let name = format!("t{thread}-{listener}").parse().unwrap();
+                let facts = seen.state.facts().listener(&name, Role::Balancer);
+                let clients = (0..1024_u32).map(|n| ClientKey::new(Ipv4Addr::from(n).into()));
+                let mut tallies = worker.tallies();
+                clients.for_each(|c| tallies.add(&facts, Measure::Connections, c, 1));
+            }
+        }
+        let report = seen.report(&mut Before::default(), Duration::from_secs(1));
+        assert_eq!(report.clients.len(), MAX_REPORT_ROWS);
+        assert!(
+            report
+                .totals
+                .iter()
+                .all(|t| t.total == 1024 && t.bound == 1)
+        );
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! data plane of its own and a state directory that outlives it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 use tidegate_core::document::{AdminState, Name};
 use tidegate_core::health::Start;
@@ -15,10 +17,15 @@ use tidegate_proto::v1::command::Command as Ordered;
 use tidegate_proto::v1::control_message::Message as Told;
 use tidegate_proto::v1::{self, snapshot_status};
 use tidegate_proto::{REASON, reason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::signal::unix::SignalKind;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::fake::{Fake, message};
+use super::fake::{Fake, Session, message};
 use super::fleet::{Ending, Fleet};
+use crate::app::follow_fleet;
 use crate::plane::Plane;
 use crate::settings::{AdminAddr, Command, Run, Settings};
 use crate::shutdown::Signals;
@@ -518,6 +525,142 @@ async fn a_revoked_agent_keeps_nothing_drains_and_does_not_come_back_by_the_same
     };
     assert!(again.contains("revoked (stolen)"), "{again}");
     assert!(again.contains("tidegate token create"), "{again}");
+}
+
+/// Runs an agent to its end, as the program does, with these for its two signals;
+/// `script` begins when clients can connect to the address it is given.
+async fn to_the_end(
+    signals: [SignalKind; 2],
+    script: impl AsyncFnOnce(&mut Fake, Session, SocketAddr, &State),
+) -> Stage {
+    let mut stage = Stage::new().await;
+    let settings = stage.settings();
+    let ((mut fleet, mut plane), _) = tokio::join!(started(&settings), stage.fake.enrolled());
+    let state = Arc::clone(&plane.applier.state);
+    let [terminate, interrupt] = signals;
+    let mut signals = Signals::of(terminate, interrupt).unwrap();
+    let script = async {
+        let mut snapshot = two_backends();
+        let backend = echo().await;
+        for known in &mut snapshot.pools[0].backends {
+            (known.address, known.check_address) = (backend, backend);
+        }
+        let bind = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap()
+        };
+        snapshot.listeners[0].bind = bind;
+        let mut session = stage.fake.welcomed().await;
+        assert_eq!(session.send(&snapshot, 1).await, (APPLIED, vec![]));
+        script(&mut stage.fake, session, bind, &state).await;
+    };
+    let agent = follow_fleet(&mut fleet, &mut plane, &mut signals);
+    let both = async { tokio::join!(agent, script) };
+    let ended = timeout(Duration::from_secs(30), both).await;
+    ended.expect("the agent ends");
+    stage
+}
+
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while let Ok(byte) = stream.read_u8().await
+                    && stream.write_u8(byte).await.is_ok()
+                {}
+            });
+        }
+    });
+    at
+}
+
+/// A client of its own address, served.
+async fn client(n: u8, at: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, n], 0).into()).unwrap();
+    let mut stream = socket.connect(at).await.unwrap();
+    assert!(echoes(&mut stream).await);
+    stream
+}
+
+async fn echoes(stream: &mut TcpStream) -> bool {
+    let mut back = [0];
+    stream.write_all(b"x").await.is_ok() && stream.read_exact(&mut back).await.is_ok()
+}
+
+async fn draining(state: &State) {
+    while !state.is_draining() {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn signal(signal: Signal) {
+    kill_process(getpid(), signal).unwrap();
+}
+
+fn revoked() -> Told {
+    Told::Revoked(v1::Revoked {
+        reason: "stolen".into(),
+    })
+}
+
+#[tokio::test]
+async fn the_first_signal_to_a_revoked_agent_waits_for_its_connections_and_no_other_is_needed() {
+    let kinds = [SignalKind::user_defined1(), SignalKind::interrupt()];
+    to_the_end(kinds, async |_, session, at, state| {
+        let mut client = client(1, at).await;
+        session.tell(revoked()).await;
+        draining(state).await;
+        signal(Signal::USR1);
+        // More turns of the agent's thread than it takes to hear a signal.
+        for _ in 0..20 {
+            assert!(echoes(&mut client).await);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_second_signal_to_a_revoked_agent_ends_it_at_once() {
+    let kinds = [SignalKind::user_defined2(), SignalKind::alarm()];
+    let mut held = None;
+    to_the_end(kinds, async |_, session, at, state| {
+        held = Some(client(1, at).await);
+        session.tell(revoked()).await;
+        draining(state).await;
+        signal(Signal::USR2);
+        signal(Signal::ALARM);
+    })
+    .await;
+    assert!(!echoes(&mut held.unwrap()).await);
+}
+
+#[tokio::test]
+async fn an_agent_that_drains_still_cuts_clients_and_hears_that_it_is_revoked() {
+    let kinds = [SignalKind::hangup(), SignalKind::interrupt()];
+    let stage = to_the_end(kinds, async |fake, session, at, state| {
+        let (mut stays, mut goes) = (client(1, at).await, client(2, at).await);
+        signal(Signal::HUP);
+        draining(state).await;
+        // A commit cannot be carried out any more: the next session goes on.
+        session.tell(message(&unbound(AdminState::Ready), 2)).await;
+        session.ended().await;
+        let mut session = fake.welcomed().await;
+        let command = Some(Ordered::CutClients("127.0.0.2/32".into()));
+        let command = v1::Command { number: 1, command };
+        session.tell(Told::Command(command)).await;
+        assert!(matches!(session.said().await, Said::CommandResult(r) if r.error.is_empty()));
+        assert!(!echoes(&mut goes).await);
+        session.tell(revoked()).await;
+        session.ended().await;
+        assert!(echoes(&mut stays).await);
+    })
+    .await;
+    for gone in ["identity.json", "cache", "cache.key"] {
+        assert!(!is_here(&stage.path("state").join(gone)), "{gone}");
+    }
 }
 
 #[tokio::test]
