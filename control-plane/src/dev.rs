@@ -60,6 +60,18 @@ pub(crate) struct Dev {
 /// What a terminator is called, and the last number of its address.
 const TERMINATORS: [(&str, u8); 2] = [("terminator-a", 2), ("terminator-b", 3)];
 
+/// The sample app, and what runs it.
+struct App {
+    directory: PathBuf,
+    node: PathBuf,
+}
+
+impl App {
+    fn server(&self) -> PathBuf {
+        self.directory.join("server.mjs")
+    }
+}
+
 /// Runs the fleet until it is asked to stop.
 ///
 /// # Errors
@@ -73,7 +85,10 @@ pub(crate) fn run(dev: Dev) -> anyhow::Result<()> {
 
 async fn until_stopped(dev: Dev) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let app = app_directory(dev.app.as_deref())?;
+    let app = App {
+        directory: app_directory(dev.app.as_deref())?,
+        node: in_path("node").context("Node.js 20 or newer is needed: make setup")?,
+    };
     let home = Home::open(dev.state_dir.as_deref(), dev.reset)?;
     let addresses = home.addresses(dev.network, dev.port)?;
     addresses.are_free()?;
@@ -111,7 +126,7 @@ const CONTROL_PLANE: &str = "control-plane";
 async fn serve(
     home: &Home,
     addresses: &Addresses,
-    app: &Path,
+    app: &App,
     postgres: &mut Server,
     processes: &mut Vec<Process>,
 ) -> anyhow::Result<()> {
@@ -187,7 +202,7 @@ fn control_plane(home: &Home, at: &Addresses, postgres: &Server) -> anyhow::Resu
 fn start_apps(
     home: &Home,
     at: &Addresses,
-    app: &Path,
+    app: &App,
     processes: &mut Vec<Process>,
 ) -> anyhow::Result<()> {
     for (terminator, host) in TERMINATORS {
@@ -195,11 +210,10 @@ fn start_apps(
         for (number, port) in addresses::NODE_PORTS.into_iter().enumerate() {
             let name = format!("node-{letter}{number}");
             let (ip, port) = (at.ip(host).to_string(), port.to_string());
-            let mut command = Command::new("node");
-            command.arg(app.join("server.mjs"));
+            let mut command = Command::new(&app.node);
+            command.arg(app.server());
             let variables = [("HOST", ip.as_str()), ("PORT", &port), ("NAME", &name)];
-            let started = Process::start(&name, command, &variables, home);
-            processes.push(started.context("Node.js 20 or newer is needed: make setup")?);
+            processes.push(Process::start(&name, command, &variables, home)?);
             step(&name, &format!("http://{ip}:{port}"));
         }
     }
@@ -254,16 +268,20 @@ fn agent_program() -> anyhow::Result<PathBuf> {
     if beside.is_file() {
         return Ok(beside);
     }
+    in_path("tidegate-agent").with_context(|| {
+        format!(
+            "tidegate-agent is not in {}, nor in PATH: build it (make build), or copy it there",
+            beside.parent().unwrap_or(Path::new(".")).display()
+        )
+    })
+}
+
+/// A program as the shell would find it, from whatever directory it is run.
+fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("tidegate-agent"))
-        .find(|program| program.is_file())
-        .with_context(|| {
-            format!(
-                "tidegate-agent is not in {}, nor in PATH: build it (make build), or copy it there",
-                beside.parent().unwrap_or(Path::new(".")).display()
-            )
-        })
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join(program));
+    let found = found.find(|program| program.is_file())?;
+    std::path::absolute(found).ok()
 }
 
 fn app_directory(given: Option<&Path>) -> anyhow::Result<PathBuf> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::dev::App;
 use crate::dev::addresses::Addresses;
 use crate::dev::authority::HOST;
 use crate::dev::home::Home;
@@ -29,10 +30,12 @@ pub(super) fn report(home: &Home, at: &Addresses, postgres: u32, processes: &[Pr
 }
 
 /// What people read. Lines that begin with two spaces can be typed as they stand.
-pub(super) fn text(home: &Home, at: &Addresses, app: &Path) -> String {
+pub(super) fn text(home: &Home, at: &Addresses, app: &App) -> String {
     let (url, rest, link) = (at.traffic_url(), at.rest_url(), at.link());
     let dir = quoted(home.path());
-    let (programs, app) = (quoted(&programs()), quoted(&app.join("server.mjs")));
+    // Ours, not another one that the other terminal may find first.
+    let (programs, node) = (quoted(&programs()), quoted(&app.node));
+    let app = quoted(&app.server());
     let (other, host, third) = (at.ip(9), at.ip(1), at.ip(4));
     let curl = format!("curl --cacert {dir}/ca.pem");
     format!(
@@ -68,7 +71,7 @@ Worth typing in another terminal, this first:
 
 One more instance, an app and the agent beside it. Traffic reaches it after its first checks:
 
-  HOST={third} NAME=node-c0 node {app} &
+  HOST={third} NAME=node-c0 {node} {app} &
   tidegate token create --role terminator --label app=game --out {dir}/tokens/c
   tidegate-agent run --control-plane {link} --address {third} --state-dir {dir}/terminator-c \
 --join-token-file {dir}/tokens/c

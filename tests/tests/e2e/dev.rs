@@ -3,6 +3,7 @@
 //! with what was stored.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate_tests::agent::program;
 use tidegate_tests::child::{Child, Extras, Signal};
-use tidegate_tests::{Net, proc, until};
+use tidegate_tests::client::Client;
+use tidegate_tests::client::ws::Ws;
+use tidegate_tests::{Net, pki, proc, until};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -72,6 +75,11 @@ async fn the_lines_it_prints_work_as_typed_and_kill_9_leaves_no_process() {
         assert!(told.contains(mend), "{line}: {told}");
     }
 
+    // Its authority is all that a WebSocket over TLS needs to know.
+    let mut ws = dev.ws(net.ip(9)).await;
+    ws.echo("through the fleet").await.unwrap();
+    assert_eq!(ws.client_ip(), net.ip(9).to_string());
+
     let everything = dev.everything();
     dev.child.signal(Signal::KILL);
     dev.child.exit_code().await;
@@ -82,17 +90,32 @@ async fn the_lines_it_prints_work_as_typed_and_kill_9_leaves_no_process() {
 async fn one_more_instance_takes_traffic_by_the_lines_it_prints() {
     let net = Net::claim();
     let folder = tempfile::tempdir().unwrap();
-    let dev = Dev::start(&net, folder.path()).await;
+    let mut dev = Dev::start(&net, folder.path()).await;
     let said = dev.said();
     let app = line(&said, "HOST=");
-    let _app = dev.run_line("app", app.trim_end_matches('&'));
+    // The Node.js that dev runs, whatever the other terminal would find.
+    let node = app.split(' ').nth(2).unwrap();
+    assert!(Path::new(node).is_absolute(), "{app}");
+    let app = dev.run_line("app", app.trim_end_matches('&'));
     dev.type_line(&line(&said, "tidegate token create"));
-    let _agent = dev.run_line("terminator-c", &line(&said, "tidegate-agent run"));
+    let agent = dev.run_line("terminator-c", &line(&said, "tidegate-agent run"));
     let whoami = line(&said, "curl --cacert");
     until("the new app answers through the new agent", async || {
         dev.type_line(&whoami).contains("\"node-c0\"")
     })
     .await;
+
+    // The next run does not wait for what it does not run.
+    drop((agent, app));
+    dev.child.signal(Signal::INT);
+    assert_eq!(dev.child.exit_code().await, 0);
+    let next = Dev::start(&net, folder.path()).await;
+    let said = next.said();
+    assert_eq!(next.ids("agents", "id").len(), 4);
+    assert!(
+        said.iter().any(|l| l.trim().starts_with("healthy")),
+        "{said:#?}"
+    );
 }
 
 #[tokio::test]
@@ -203,6 +226,17 @@ impl Dev {
     fn report(&self) -> Value {
         let text = fs::read_to_string(self.folder.join("dev.json")).unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// A WebSocket from `source` through the fleet, by what programs read.
+    async fn ws(&self, source: IpAddr) -> Ws {
+        let report = self.report();
+        let authority = fs::read_to_string(report["traffic_ca_file"].as_str().unwrap()).unwrap();
+        let url: http::Uri = report["traffic_url"].as_str().unwrap().parse().unwrap();
+        let (name, port) = (url.host().unwrap(), url.port_u16().unwrap());
+        let edge = SocketAddr::new(name.parse().unwrap(), port);
+        let client = Client::new(source, pki::trusting(&authority));
+        client.ws(edge, name).await.unwrap()
     }
 
     /// Every process it says it has, all of them there: agents, apps, control plane,

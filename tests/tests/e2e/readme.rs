@@ -51,7 +51,8 @@ async fn make_demo_serves_https_and_wss() {
         .filter(|line| line.trim().starts_with("tidegate "));
     let typed: Vec<&str> = typed.map(str::trim).collect();
     assert!(typed.len() > 2, "{commands}");
-    // Up, one request through the chain, the README's own lines, then Ctrl-C.
+    // Up, one request and one WebSocket through the chain, the README's own lines,
+    // then Ctrl-C.
     let steps = r#"
         exec 3< <(exec make demo 2>&1)
         demo=$!
@@ -64,6 +65,18 @@ async fn make_demo_serves_https_and_wss() {
             esac
         done
         eval "$whoami"
+        read -r _ _ authority url <<< "$whoami"
+        url=${url/https:/wss:}
+        NODE_EXTRA_CA_CERTS=$authority timeout 20 node -e '
+            const WebSocket = require("./examples/node-app/node_modules/ws");
+            const socket = new WebSocket(process.argv[1]);
+            socket.on("open", () => socket.send("over wss"));
+            socket.on("message", (data) => {
+                if (String(data) !== "over wss") return;
+                console.log("came back:", String(data));
+                socket.close();
+            });
+        ' "${url/whoami/socket}"
         eval "$first"
         TYPED
         # Written so that it does not find this shell.
@@ -76,6 +89,7 @@ async fn make_demo_serves_https_and_wss() {
     let said = said(&done);
     assert!(done.status.success(), "{said}");
     assert!(said.contains("\"x-forwarded-proto\""), "{said}");
+    assert!(said.contains("came back: over wss"), "{said}");
 }
 
 /// Loopback comes up by hand in a new namespace. Users stay who they are: Postgres
