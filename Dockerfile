@@ -17,6 +17,10 @@ RUN apt-get update \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tidegate
 
 FROM base AS control-plane
+# For health checks: /healthz is over TLS.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends curl \
+    && rm -rf /var/lib/apt/lists/*
 # A new volume takes its owner from here.
 RUN install -d -o tidegate -g tidegate -m 0700 /var/lib/tidegate /var/lib/tidegate-tokens
 COPY --from=build /src/target/release/tidegate /usr/local/bin/
