@@ -49,11 +49,15 @@ impl Start {
             .with("--report-interval", "200ms")
     }
 
-    /// An option with its value.
+    /// An option with its value, instead of the one it had.
     #[must_use]
     pub fn with(mut self, option: &str, value: impl Display) -> Self {
-        let value = value.to_string();
-        self.arguments.extend([option.into(), value.into()]);
+        let value = value.to_string().into();
+        let mut arguments = self.arguments.iter();
+        match arguments.position(|argument| argument == option) {
+            Some(before) => self.arguments[before + 1] = value,
+            None => self.arguments.extend([option.into(), value]),
+        }
         self
     }
 

@@ -1,48 +1,29 @@
 //! Who connects how often, over all balancers: sums are right, and nothing is counted
 //! twice, also when a report is sent again or its answer is lost.
 
+use std::net::SocketAddr;
+use std::ops::Range;
+
 use serde_json::{Value, json};
 use tidegate_proto::v1;
 use tidegate_tests::stage::HOST;
-use tidegate_tests::steered::sees_up;
+use tidegate_tests::steered::{Plan, sees_up};
 use tidegate_tests::wire::{Identity, Joining, Link};
-use tidegate_tests::{Steered, until};
+use tidegate_tests::{Agent, Stage, Steered, until};
 
 const CLIENTS: u16 = 300;
+/// Of a control plane, while it is told of these clients.
+const DEATHS: u16 = 3;
+const TOP: &str = "/ip-stats/top?by=connections&window=1h&limit=1000";
 
 #[tokio::test]
 async fn connections_over_two_balancers_add_up_for_each_of_hundreds_of_clients() {
     let fleet = Steered::start().await;
-    let second = fleet.stage.net.ip(5);
-    let balancer = fleet.join("balancer", second).await;
-    sees_up(&balancer, "game-tls", 2).await;
-    let edges = [
-        fleet.edge(),
-        std::net::SocketAddr::new(second, fleet.edge().port()),
-    ];
-    for index in 0..CLIENTS {
-        let client = fleet
-            .stage
-            .client(0)
-            .from(fleet.stage.net.far_client(index));
-        for edge in edges {
-            for _ in 0..connections(index) {
-                client.tls(edge, HOST).await.unwrap();
-            }
-        }
-    }
+    let (_balancer, edges) = two_balancers(&fleet).await;
+    connect(&fleet.stage, edges, 0..CLIENTS).await;
+    every_connection_is_counted(&fleet).await;
     let rest = &fleet.control_plane.rest;
-    // What the fleet itself did to become whole was not from these addresses.
-    let path = "/ip-stats/top?by=connections&window=1h&limit=1000";
-    until("every connection is counted", async || {
-        let top = rest.get(path).await;
-        (0..CLIENTS).all(|index| {
-            let client = fleet.stage.net.far_client(index).to_string();
-            count(&top, &client) == 2 * u64::from(connections(index))
-        })
-    })
-    .await;
-    let top = rest.get(path).await;
+    let top = rest.get(TOP).await;
     let items = top["items"].as_array().unwrap();
     let sum: u64 = items
         .iter()
@@ -59,6 +40,49 @@ async fn connections_over_two_balancers_add_up_for_each_of_hundreds_of_clients()
         stats["windows"]["24h"]["connections"]["count"], 6,
         "{stats:#}"
     );
+}
+
+#[tokio::test]
+async fn a_control_plane_that_dies_while_agents_report_loses_and_doubles_nothing() {
+    // An agent keeps its last eight reports: sixteen seconds, and nobody is away so long.
+    let plan = Plan::default().option("--report-interval", "2s");
+    let mut fleet = plan.start().await;
+    let (_balancer, edges) = two_balancers(&fleet).await;
+    let each = CLIENTS / DEATHS;
+    for death in 0..DEATHS {
+        let Steered {
+            stage,
+            control_plane,
+            ..
+        } = &mut fleet;
+        let counted = control_plane.rest.get(TOP).await["total"].clone();
+        let dies = async {
+            // From here on the agents report to it, and go on to.
+            until("a report has come", async || {
+                control_plane.rest.get(TOP).await["total"] != counted
+            })
+            .await;
+            control_plane.kill().await;
+            control_plane.restart().await;
+        };
+        tokio::join!(
+            connect(stage, edges, death * each..(death + 1) * each),
+            dies
+        );
+    }
+    every_connection_is_counted(&fleet).await;
+    // Another report of each, after which a late one would have been counted as well.
+    let client = fleet.stage.client(1);
+    for edge in edges {
+        client.tls(edge, HOST).await.unwrap();
+    }
+    let rest = &fleet.control_plane.rest;
+    let last = fleet.stage.net.client(1).to_string();
+    until("the last two are counted", async || {
+        count(&rest.get(TOP).await, &last) == 2
+    })
+    .await;
+    every_connection_is_counted(&fleet).await;
 }
 
 #[tokio::test]
@@ -127,6 +151,50 @@ async fn who_is_connected_now_is_told_exactly() {
     until("three are connected", async || live().await == 3).await;
     open.truncate(1);
     until("one is connected", async || live().await == 1).await;
+}
+
+/// The fleet's balancer and another one: where clients connect.
+async fn two_balancers(fleet: &Steered) -> (Agent, [SocketAddr; 2]) {
+    let second = fleet.stage.net.ip(5);
+    let balancer = fleet.join("balancer", second).await;
+    sees_up(&balancer, "game-tls", 2).await;
+    let edges = [fleet.edge(), SocketAddr::new(second, fleet.edge().port())];
+    (balancer, edges)
+}
+
+/// Has each of these clients connect to both as often as it should.
+async fn connect(stage: &Stage, edges: [SocketAddr; 2], clients: Range<u16>) {
+    for index in clients {
+        let client = stage.client(0).from(stage.net.far_client(index));
+        for edge in edges {
+            for _ in 0..connections(index) {
+                client.tls(edge, HOST).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Waits until no client's count is short, and asserts that none is too high.
+async fn every_connection_is_counted(fleet: &Steered) {
+    // What the fleet itself did to become whole was not from these addresses.
+    let counts = async || {
+        let top = fleet.control_plane.rest.get(TOP).await;
+        let client = |index| fleet.stage.net.far_client(index).to_string();
+        let counts = (0..CLIENTS).map(|index| count(&top, &client(index)));
+        counts.collect::<Vec<u64>>()
+    };
+    let expected: Vec<u64> = (0..CLIENTS)
+        .map(|i| 2 * u64::from(connections(i)))
+        .collect();
+    until("every connection is counted", async || {
+        let counts = counts().await;
+        counts
+            .iter()
+            .zip(&expected)
+            .all(|(count, wanted)| count >= wanted)
+    })
+    .await;
+    assert_eq!(counts().await, expected);
 }
 
 fn connections(index: u16) -> u16 {
