@@ -62,8 +62,8 @@ impl Store {
         limit: u32,
     ) -> Result<Ranked, StoreError> {
         let sums = sqlx::query!(
-            r#"select coalesce(least(sum(total), 9223372036854775807), 0)::bigint as "total!",
-                      coalesce(least(sum(bound), 9223372036854775807), 0)::bigint as "bound!"
+            r#"select least(coalesce(sum(total), 0), 9223372036854775807)::bigint as "total!",
+                      least(coalesce(sum(bound), 0), 9223372036854775807)::bigint as "bound!"
                from client_totals where minute >= $1 and measure = $2"#,
             since,
             measure
@@ -71,7 +71,8 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         let rows = sqlx::query!(
-            r#"select client, least(sum(count), 9223372036854775807)::bigint as "count!", least(sum(error), 9223372036854775807)::bigint as "error!"
+            r#"select client, least(sum(count), 9223372036854775807)::bigint as "count!",
+                      least(sum(error), 9223372036854775807)::bigint as "error!"
                from client_stats where minute >= $1 and measure = $2
                group by client order by sum(count) desc, client limit $3"#,
             since,
@@ -104,7 +105,7 @@ impl Store {
         limit: u32,
     ) -> Result<Ranked, StoreError> {
         let total = sqlx::query_scalar!(
-            r#"select coalesce(least(sum(live), 9223372036854775807), 0)::bigint as "total!" from observed_clients
+            r#"select least(coalesce(sum(live), 0), 9223372036854775807)::bigint as "total!" from observed_clients
                where at >= $1"#,
             fresh_since
         )
@@ -176,7 +177,8 @@ impl Store {
                  (select place, measure, least(sum(bound), 9223372036854775807)::bigint as bound
                   from windows join client_totals on minute >= since group by place, measure),
                sums as
-                 (select place, measure, least(sum(count), 9223372036854775807)::bigint as count, least(sum(error), 9223372036854775807)::bigint as error
+                 (select place, measure, least(sum(count), 9223372036854775807)::bigint as count,
+                         least(sum(error), 9223372036854775807)::bigint as error
                   from windows join client_stats on minute >= since and client = $2
                   group by place, measure)
                select b.place as "place!", b.measure as "measure!", b.bound as "bound!",

@@ -154,7 +154,7 @@ impl Store {
         fresh_since: OffsetDateTime,
     ) -> Result<ConnectionCounts, StoreError> {
         let row = sqlx::query!(
-            r#"select coalesce(least(sum(live), 9223372036854775807), 0)::bigint as "live!",
+            r#"select least(coalesce(sum(live), 0), 9223372036854775807)::bigint as "live!",
                       coalesce(sum(accept_rate), 0) as "accept_rate!"
                from observed_listeners where at >= $1 and listener = any($2)"#,
             fresh_since,
