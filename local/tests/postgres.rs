@@ -96,7 +96,7 @@ async fn nobody_else_may_enter_the_socket_and_nothing_listens_on_tcp() {
 
 #[test]
 fn kill_9_of_its_owner_ends_the_server_and_the_command() {
-    let (owner, pids) = Owner::start(["echo $$; exec sleep 1000"], None);
+    let (owner, pids) = Owner::start("exec sleep 1000", None);
     owner.child.signal(Signal::KILL).unwrap();
     assert!(owner.child.ends_within(DEADLINE));
     for pid in pids {
@@ -106,8 +106,8 @@ fn kill_9_of_its_owner_ends_the_server_and_the_command() {
 
 #[test]
 fn a_command_has_a_migrated_database_and_its_end_is_told() {
-    let script = "echo $$; echo $DATABASE_URL $TIDEGATE_TEST_POSTGRES; exit 7";
-    let (mut owner, pids) = Owner::start([script], None);
+    let script = "echo $DATABASE_URL $TIDEGATE_TEST_POSTGRES; exit 7";
+    let (mut owner, pids) = Owner::start(script, None);
     let mut line = String::new();
     owner.output.read_line(&mut line).unwrap();
     let addresses: Vec<&str> = line.split_whitespace().collect();
@@ -124,7 +124,7 @@ fn a_user_without_rights_runs_one() {
     if !geteuid().is_root() {
         return;
     }
-    let (mut owner, pids) = Owner::start(["echo $$; exit 0"], Some(NOBODY));
+    let (mut owner, pids) = Owner::start("exit 0", Some(NOBODY));
     assert_eq!(owner.code(), Some(0));
     assert!(pids.iter().all(ended));
     let data = fs::metadata(owner.directory.path().join("data")).unwrap();
@@ -156,8 +156,9 @@ struct Owner {
 
 impl Owner {
     /// Starts it, as that user; the processes it is waited for: the server, and the
-    /// script, which says its number first.
-    fn start<const N: usize>(script: [&str; N], uid: Option<u32>) -> (Self, [OwnedFd; 2]) {
+    /// script, which says its number first and goes on when we know both: a short one
+    /// would be over, and the server with it, before anybody could look.
+    fn start(script: &str, uid: Option<u32>) -> (Self, [OwnedFd; 2]) {
         let directory = TempDir::new().unwrap();
         // A checkout may be closed to that user; an open file is not.
         let program = File::open(env!("CARGO_BIN_EXE_tidegate-postgres")).unwrap();
@@ -165,7 +166,9 @@ impl Owner {
         command
             .args(["run", "--migrated", "--data-dir"])
             .arg(directory.path());
-        command.args(["--", "sh", "-c"]).args(script);
+        let script = format!(r#"echo $$; until [ -e "$1/go" ]; do sleep 0.01; done; {script}"#);
+        command.args(["--", "sh", "-c", &script, "sh"]);
+        command.arg(directory.path());
         command.current_dir("/").stdout(Stdio::piped());
         let mut start = Start::new(command).inheriting([program.into()]);
         if let Some(uid) = uid {
@@ -183,6 +186,7 @@ impl Owner {
             let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
             pidfd_open(pid, PidfdFlags::empty()).unwrap()
         });
+        fs::write(directory.path().join("go"), "").unwrap();
         let owner = Self {
             child,
             output,
