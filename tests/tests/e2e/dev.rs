@@ -143,7 +143,6 @@ async fn the_next_run_has_the_same_fleet_and_what_ends_is_told() {
     first.type_line(
         "tidegate get config | sed 's/least_connections/round_robin/' | tidegate apply -f - --wait",
     );
-    first.type_line("tidegate drain game-node/:3001");
     let agents = first.ids("agents", "id");
     let revisions = first.ids("revisions", "number");
     assert_eq!((agents.len(), revisions.len()), (3, 2));
@@ -159,6 +158,8 @@ async fn the_next_run_has_the_same_fleet_and_what_ends_is_told() {
     assert!(told.await.contains("logs/node-a0.log"));
     let whoami = line(&first.said(), "curl --cacert");
     assert!(first.type_line(&whoami).contains("client_ip"));
+    // Not before: the terminator whose process died would have had none left.
+    first.type_line("tidegate drain game-node/:3001");
 
     first.child.signal(Signal::INT);
     assert_eq!(first.child.exit_code().await, 0);
