@@ -9,6 +9,7 @@ mod enrollment;
 mod hello;
 mod peer;
 mod report;
+mod said;
 mod session;
 
 use std::sync::Arc;

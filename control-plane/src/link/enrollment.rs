@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use tidegate_core::addr::unmapped;
-use tidegate_core::document::{Mistake, Role};
+use tidegate_core::document::Role;
 use tidegate_core::join_token::JoinToken;
 use tidegate_proto::{reason, v1};
 use tonic::{Code, Status};
@@ -38,7 +38,7 @@ pub(super) async fn enroll(
     let enrolled = match enrolled {
         Ok(Ok(enrolled)) => enrolled,
         Ok(Err(refused)) => return Err(refusal(&refused)),
-        Err(WriteError::Mistakes(mistakes)) => return Err(impossible(&mistakes)),
+        Err(WriteError::Mistakes(mistakes)) => return Err(peer::impossible(&mistakes)),
         Err(WriteError::Store(error)) => return Err(peer::away(&error)),
     };
     let agent = enrolled.agent;
@@ -122,12 +122,4 @@ fn refusal(refused: &JoinRefusal) -> Status {
         JoinRefusal::Revoked => reason::REVOKED,
     };
     peer::refusal(Code::PermissionDenied, kind, refused.to_string())
-}
-
-fn impossible(mistakes: &[Mistake]) -> Status {
-    let said: Vec<String> = mistakes.iter().take(10).map(Mistake::to_string).collect();
-    Status::failed_precondition(format!(
-        "the fleet cannot run with this agent: {}",
-        said.join("; ")
-    ))
 }

@@ -7,6 +7,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use tidegate_core::document::Mistake;
 use tidegate_proto::{REASON, reason};
 use time::OffsetDateTime;
 use tonic::{Code, Request, Status};
@@ -80,6 +81,15 @@ pub(super) fn revoked() -> Status {
         reason::REVOKED,
         "this agent was revoked".to_owned(),
     )
+}
+
+/// The answer to an agent with which, as it is, the fleet cannot be planned.
+pub(super) fn impossible(mistakes: &[Mistake]) -> Status {
+    let said: Vec<String> = mistakes.iter().take(10).map(Mistake::to_string).collect();
+    Status::failed_precondition(format!(
+        "the fleet cannot run with this agent: {}",
+        said.join("; ")
+    ))
 }
 
 /// An error whose kind programs can read.

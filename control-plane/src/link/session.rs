@@ -10,12 +10,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::document::Mistake;
 use tidegate_core::snapshot::Fingerprint;
+use tidegate_proto::PROTOCOL_VERSION;
 use tidegate_proto::convert::{self, BadMessage, Version};
 use tidegate_proto::v1::control_message::Message as Down;
 use tidegate_proto::v1::{self, agent_message::Message as Up};
-use tidegate_proto::{PROTOCOL_VERSION, v1::snapshot_status::State};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +24,7 @@ use uuid::Uuid;
 use super::Link;
 use super::hello::Hello;
 use super::peer::{self, Peer};
+use super::said;
 use crate::fleet::{Registration, Wanted};
 use crate::model::{Applied, Desired, Outcome};
 use crate::publish::Content;
@@ -47,8 +47,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Over how long agents spread when this control plane stops.
 const RECONNECT_WITHIN_MS: u32 = 2000;
-/// Reasons of a failure that are kept.
-const MISTAKES: usize = 100;
 /// Until listeners issue tickets, agents are banned or certificates are issued,
 /// the other lanes hold this one, empty state.
 const EMPTY_LANE: u64 = 1;
@@ -170,14 +168,7 @@ impl Session {
         match store.agent_connects(agent, &presence).await {
             Ok(()) => {}
             Err(WriteError::Store(error)) => return Err(away(error)),
-            Err(WriteError::Mistakes(mistakes)) => {
-                let said: Vec<String> = mistakes.iter().take(10).map(Mistake::to_string).collect();
-                return Err(Status::failed_precondition(format!(
-                    "the fleet cannot run with this agent at {}: {}",
-                    hello.address,
-                    said.join("; ")
-                )));
-            }
+            Err(WriteError::Mistakes(mistakes)) => return Err(peer::impossible(&mistakes)),
         }
         // After a restored backup it holds keys that nobody remembers sending.
         if !hello.secrets.is_empty() {
@@ -452,18 +443,7 @@ impl Session {
     }
 
     async fn heard_status(&mut self, status: v1::SnapshotStatus) -> Result<(), End> {
-        let state = status.state();
-        let version = status.version.ok_or(BadMessage::Missing("version"))?;
-        let version = Version::try_from(version)?;
-        let outcome = match state {
-            State::Applying => Outcome::Applying,
-            State::Applied => Outcome::Applied,
-            State::Failed => {
-                let mistakes = status.mistakes.into_iter().take(MISTAKES);
-                Outcome::Failed(mistakes.map(bounded).collect())
-            }
-            State::Unspecified => return Err(BadMessage::Malformed("state").into()),
-        };
+        let Applied { version, outcome } = said::read(status)?;
         let agent = self.peer.agent;
         match &outcome {
             Outcome::Applying => {}
@@ -513,10 +493,4 @@ impl Session {
             Err(_) => Err(End::Silent),
         }
     }
-}
-
-/// Reasons come from a peer: they have a length.
-fn bounded(wire: v1::Mistake) -> Mistake {
-    let cut = |text: String| text.chars().take(1000).collect::<String>();
-    Mistake::new(cut(wire.pointer), cut(wire.message))
 }
