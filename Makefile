@@ -3,9 +3,10 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-# What scripts/setup may have installed: Node.js into .tools, tools by cargo.
+# What scripts/setup may have installed: Node.js into .tools, tools by cargo, and
+# servers where Debian keeps them out of a plain user's PATH.
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-export PATH := $(CURDIR)/.tools/node/node_modules/.bin:$(PATH):$(CARGO_BIN)
+export PATH := $(CURDIR)/.tools/node/node_modules/.bin:$(PATH):$(CARGO_BIN):/usr/local/sbin:/usr/sbin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
@@ -22,6 +23,10 @@ demo: ## Set up, build, and run a whole fleet here: control plane, balancer, two
 .PHONY: test
 test: setup check ## Set up, then run everything CI runs
 
+.PHONY: bench
+bench: ## The comparison with other software: all of it, about an hour; writes bench/results/
+	@bench/run
+
 .PHONY: setup
 setup: ## Install what is missing to build and test
 	@scripts/setup
@@ -37,7 +42,7 @@ release: ## Build optimised programs and say where they are
 
 # The cheap checks first; the tests last, so that their summary ends the output.
 .PHONY: check
-check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-tests ## The gate, without setting up: formats, lints, docs, dependencies, tests
+check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-bench check-tests ## The gate, without setting up: formats, lints, docs, dependencies, a short comparison, tests
 
 .PHONY: check-fmt
 check-fmt:
@@ -75,6 +80,11 @@ check-openapi: build
 	@$(TARGET)/debug/tidegate openapi | diff docs/openapi.json - || \
 		{ echo 'Run make openapi and commit docs/openapi.json' >&2; exit 1; }
 
+# Seconds, with tiny counts: every system answers rightly, and no figure is meant.
+.PHONY: check-bench
+check-bench: build
+	$(TARGET)/debug/tidegate-bench run --smoke
+
 # End-to-end tests run the programs themselves, as they were built. One Postgres
 # serves them all; a test that is run by hand starts its own.
 .PHONY: check-tests
@@ -97,4 +107,4 @@ fmt: ## Format Rust and JavaScript
 .PHONY: clean
 clean: ## Remove what was built and installed inside this checkout
 	cargo clean
-	rm -rf .tools examples/node-app/node_modules tests/browser/node_modules
+	rm -rf .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules
