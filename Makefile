@@ -37,7 +37,7 @@ build: ## Build every program
 
 .PHONY: release
 release: ## Build optimised programs and say where they are
-	cargo build --release --workspace --bins --exclude tidegate-tests --exclude tidegate-local
+	cargo build --release --workspace --bins --exclude tidegate-tests --exclude tidegate-local --exclude tidegate-bench
 	@find $(TARGET)/release -maxdepth 1 -type f -executable
 
 # The cheap checks first; the tests last, so that their summary ends the output.

@@ -1,0 +1,126 @@
+//! What is written down beside the figures: machine, versions, commit.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use crate::results::Machine;
+use crate::scenario::Processors;
+use crate::stage::{Programs, find_program};
+
+/// Programs and how each is asked for its version.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("haproxy", "-v"),
+    ("nginx", "-v"),
+    ("apache2", "-v"),
+    ("hitch", "--version"),
+    ("ab", "-V"),
+    ("wrk", "-v"),
+    ("h2load", "--version"),
+    ("node", "--version"),
+    ("openssl", "version"),
+];
+
+const PACKAGES: [&str; 3] = ["express", "ws", "http-proxy"];
+
+/// As many descriptors as we may have: children inherit it.
+pub(super) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where it cannot be raised, the rows that need more say so.
+    let _refused = setrlimit(Resource::Nofile, raised);
+}
+
+/// The processors this process may use.
+pub(super) fn processors() -> std::io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|&number| set.is_set(number))
+        .collect())
+}
+
+pub(super) fn machine(processors: &Processors) -> Machine {
+    let uname = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    Machine {
+        processor: labelled("/proc/cpuinfo", "model name", ':').unwrap_or_else(unknown),
+        processors: processors.0.len(),
+        memory_mib: labelled("/proc/meminfo", "MemTotal", ':')
+            .and_then(|kib| kib.trim_end_matches("kB").trim().parse::<u64>().ok())
+            .map_or(0, |kib| kib / 1024),
+        kernel: format!("{} {}", text(uname.sysname()), text(uname.release())),
+        distribution: labelled("/etc/os-release", "PRETTY_NAME", '=').unwrap_or_else(unknown),
+        descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+    }
+}
+
+/// What each program tells; those that are missing are left out.
+pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::new();
+    for (name, argument) in PROGRAMS {
+        if let Some(version) = find_program(name).and_then(|file| version(&file, argument)) {
+            versions.insert(name.to_owned(), version);
+        }
+    }
+    if let Some(version) = version(&programs.agent, "--version") {
+        versions.insert("tidegate-agent".to_owned(), version);
+    }
+    for name in PACKAGES {
+        let file = programs
+            .apps
+            .join("node_modules")
+            .join(name)
+            .join("package.json");
+        let package = fs::read(file)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        let package: serde_json::Value = package.unwrap_or_default();
+        if let Some(version) = package.get("version").and_then(serde_json::Value::as_str) {
+            versions.insert(name.to_owned(), version.to_owned());
+        }
+    }
+    versions
+}
+
+/// Its first line with a number in it, from either stream: wrk and ab print more.
+fn version(program: &Path, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).output().ok()?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let line = said
+        .lines()
+        .find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
+    Some(line.trim().to_owned())
+}
+
+/// Of the checkout this was built from.
+pub(super) fn commit() -> String {
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    match git {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => unknown(),
+    }
+}
+
+fn labelled(file: &str, label: &str, separator: char) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(label))?;
+    let (_, value) = line.split_once(separator)?;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}

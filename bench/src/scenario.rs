@@ -1,0 +1,236 @@
+//! Which questions are put to which systems. An [`Experiment`] is one or more cases
+//! that a started system answers together; a scenario is a list of experiments.
+//!
+//! To add a system, name its stack among the entrants of an experiment; to add a
+//! question, make an experiment. Both then appear in the report by themselves.
+
+mod cores;
+mod files;
+mod generators;
+mod memory;
+mod websockets;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::{Instant, sleep};
+
+use crate::load::http::{After, Client};
+use crate::load::tls;
+use crate::load::wire::Wire;
+use crate::results::{Case, Scenario, Side, System};
+use crate::stage::{CertificateKind, Stage};
+use crate::systems::{Conditions, Layer, Running, Stack, Tickets, Trouble};
+
+/// Case id -> metric -> value of one round.
+pub type Figures = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Requests per file of a run of `ab`.
+    pub requests: usize,
+    /// WebSockets at once.
+    pub websockets: &'static [usize],
+    /// Messages exchanged over all open WebSockets.
+    pub messages: usize,
+    /// How long a busy system is watched.
+    pub window: Duration,
+    /// How long it is kept busy before.
+    pub warm_up: Duration,
+    /// Idle connections at the two readings of memory.
+    pub idle: (usize, usize),
+    /// How long nothing happens before such a reading.
+    pub settle: Duration,
+}
+
+impl Scale {
+    /// For figures.
+    pub const FULL: Self = Self {
+        requests: 5_000,
+        websockets: &[2_000, 5_000, 9_000],
+        messages: 60_000,
+        window: Duration::from_millis(1_500),
+        warm_up: Duration::from_millis(300),
+        idle: (1_000, 5_000),
+        settle: Duration::from_millis(400),
+    };
+
+    /// To see that everything works: the figures say nothing.
+    pub const SMOKE: Self = Self {
+        requests: 20,
+        websockets: &[20],
+        messages: 40,
+        window: Duration::from_millis(40),
+        warm_up: Duration::from_millis(20),
+        idle: (5, 10),
+        settle: Duration::from_millis(20),
+    };
+}
+
+/// The processors that a run has.
+#[derive(Clone, Debug)]
+pub struct Processors(pub Vec<usize>);
+
+impl Processors {
+    /// One for the system, another one for who asks it.
+    pub fn pair(&self) -> Option<(usize, usize)> {
+        match self.0.as_slice() {
+            [system, load, ..] => Some((*system, *load)),
+            _ => None,
+        }
+    }
+}
+
+/// Who answers.
+pub struct Entrant {
+    /// As the report names it.
+    pub system: System,
+    /// Whom it is compared with: those that do the same work.
+    pub group: &'static str,
+    /// What is started, or why it is not.
+    pub stack: Result<Stack, String>,
+}
+
+impl Entrant {
+    fn new(id: &str, title: &str, side: Side, group: &'static str, stack: Stack) -> Self {
+        let system = System {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            side,
+        };
+        Self {
+            system,
+            group,
+            stack: Ok(stack),
+        }
+    }
+
+    fn absent(id: &str, title: &str, side: Side, group: &'static str, reason: &str) -> Self {
+        let system = System {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            side,
+        };
+        Self {
+            system,
+            group,
+            stack: Err(reason.to_owned()),
+        }
+    }
+}
+
+/// Cases that are answered together, and who answers them.
+pub struct Experiment {
+    /// The questions.
+    pub cases: Vec<Case>,
+    /// Who answers.
+    pub entrants: Vec<Entrant>,
+    /// How the programs are run.
+    pub conditions: Conditions,
+    /// About how long one answer takes, for the time left.
+    pub estimate: Duration,
+    /// What is done with a started system.
+    pub task: Box<dyn Task>,
+}
+
+/// What is done with a system: one per kind of experiment.
+pub trait Task {
+    /// Measures a stack that has been started and answers nobody yet.
+    fn measure<'a>(
+        &'a self,
+        stage: &'a Stage,
+        running: &'a Running,
+        conditions: Conditions,
+    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>>;
+}
+
+impl Experiment {
+    /// Starts an entrant, measures it, stops it.
+    ///
+    /// # Errors
+    /// When it has no figure; what its programs said last is in the words of a failure.
+    pub async fn trial(&self, stage: &Stage, stack: &Stack) -> Result<Figures, Trouble> {
+        let running = stack.start(stage, self.conditions).await?;
+        let measured = self.task.measure(stage, &running, self.conditions).await;
+        measured.map_err(|trouble| match trouble {
+            Trouble::Absent(_) => trouble,
+            Trouble::Wrong(why) => Trouble::Wrong(format!("{why} ({})", running.last_words())),
+            Trouble::Broken(why) => Trouble::Broken(format!("{why} ({})", running.last_words())),
+        })
+    }
+}
+
+/// All experiments of a scenario.
+pub fn experiments(scenario: Scenario, scale: Scale, processors: &Processors) -> Vec<Experiment> {
+    match scenario {
+        Scenario::Files => files::experiments(scale, processors),
+        Scenario::Websockets => websockets::experiments(scale, processors),
+        Scenario::Cores => cores::experiments(scale, processors),
+        Scenario::Memory => memory::experiments(scale),
+        Scenario::Generators => generators::experiments(scale, processors),
+    }
+}
+
+/// As a program finds the machine: a worker per processor, nothing pinned.
+fn unpinned(workers: usize) -> Conditions {
+    Conditions {
+        workers,
+        processor: None,
+        load_processor: None,
+        certificate: CertificateKind::P256,
+        tickets: Tickets::Default,
+    }
+}
+
+fn layer(layer: impl Layer + 'static) -> std::sync::Arc<dyn Layer> {
+    std::sync::Arc::new(layer)
+}
+
+/// Waits until a system answers as it should; a wrong answer may be one of a proxy
+/// whose app is not there yet.
+async fn until_ready<T, F>(running: &Running, mut attempt: impl FnMut() -> F) -> Result<T, Trouble>
+where
+    F: Future<Output = Result<T, Trouble>>,
+{
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let trouble = match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(trouble) => trouble,
+        };
+        if let Some(ended) = running.ended() {
+            return Err(Trouble::Broken(ended));
+        }
+        if Instant::now() > deadline {
+            return Err(trouble);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until a system gives `size` right bytes over a new connection.
+async fn until_it_gives(
+    size: usize,
+    stage: &Stage,
+    running: &Running,
+    conditions: Conditions,
+) -> Result<(), Trouble> {
+    let leaf = &stage.certificate(conditions.certificate).leaf;
+    let tls = running.tls.then(|| tls::any(leaf)).transpose()?;
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let attempt = || async {
+        let wire = Wire::connect(running.address, tls.as_ref()).await?;
+        Client::new(wire, stage.block(), 64 * 1024)
+            .get(size, After::Close, &count)
+            .await
+    };
+    until_ready(running, || attempt().boxed_local()).await
+}
+
+fn figures<const N: usize>(case: &str, metrics: [(&str, f64); N]) -> Figures {
+    let metrics = metrics.map(|(name, value)| (name.to_owned(), value));
+    Figures::from([(case.to_owned(), BTreeMap::from(metrics))])
+}

@@ -1,0 +1,416 @@
+//! What a unit of work costs: the system on one processor with one worker, who asks
+//! and who answers on another one. The figures to tune by.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::sleep;
+
+use super::until_it_gives;
+use super::{Entrant, Experiment, Figures, Processors, Scale, Task, figures, layer, unpinned};
+use crate::load::driver::{Kind, Load, Work};
+use crate::load::tls::{Group, Pins, Version};
+use crate::measure::{Machine, processor_time};
+use crate::results::{Case, Scenario, Side};
+use crate::stage::{CertificateKind, Stage};
+use crate::systems::{
+    Balancer, Conditions, End, Haproxy, HaproxyTuning, Hitch, Layer, Mode, Nginx, Running, Stack,
+    Terminator, Tickets, Trouble,
+};
+
+pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
+    let l4 = [
+        ("tcp-short", "Short TCP connection", Kind::Short),
+        ("tcp-messages", "Small message over TCP", Kind::Messages),
+        ("tcp-bulk", "Bulk over TCP", Kind::Bulk),
+    ];
+    let l4 = l4.map(|(id, title, kind)| Plan {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        kind,
+        pins: None,
+        entrants: balancers(),
+    });
+    let all = l4.into_iter().chain(handshakes()).chain(streams());
+    all.map(|plan| plan.experiment(scale, processors)).collect()
+}
+
+struct Plan {
+    id: String,
+    title: String,
+    kind: Kind,
+    pins: Option<Pins>,
+    entrants: Vec<Entrant>,
+}
+
+impl Plan {
+    fn experiment(mut self, scale: Scale, processors: &Processors) -> Experiment {
+        let unit = match self.kind {
+            Kind::Short if self.pins.is_some() => "handshake",
+            Kind::Short => "connection",
+            Kind::Messages => "message",
+            Kind::Bulk => "GiB",
+        };
+        let conditions = match processors.pair() {
+            Some((system, load)) => Conditions {
+                workers: 1,
+                processor: Some(system),
+                load_processor: Some(load),
+                certificate: self
+                    .pins
+                    .map_or(CertificateKind::P256, |pins| pins.certificate),
+                tickets: match self.pins {
+                    Some(pins) if pins.resume => Tickets::One,
+                    Some(_) => Tickets::None,
+                    None => Tickets::Default,
+                },
+            },
+            None => {
+                for entrant in &mut self.entrants {
+                    entrant.stack = Err("needs two processors".to_owned());
+                }
+                unpinned(1)
+            }
+        };
+        let case = Case {
+            id: self.id.clone(),
+            scenario: Scenario::Cores,
+            title: self.title,
+            unit: unit.to_owned(),
+            headline: "cpu_us".to_owned(),
+        };
+        Experiment {
+            cases: vec![case],
+            entrants: self.entrants,
+            conditions,
+            estimate: scale.warm_up + scale.window + Duration::from_millis(300),
+            task: Box::new(Cost {
+                case: self.id,
+                kind: self.kind,
+                pins: self.pins,
+                scale,
+            }),
+        }
+    }
+}
+
+fn balancers() -> Vec<Entrant> {
+    let tcp = "tcp";
+    let proxy = "tcp, PROXY v2";
+    let peer = Side::Peer;
+    let one = |part: std::sync::Arc<dyn Layer>| Stack::before_backend(vec![part]);
+    let proxied = |part: std::sync::Arc<dyn Layer>| Stack {
+        layers: vec![part],
+        end: End::Backend { proxied: true },
+    };
+    let haproxy = |tuning| {
+        one(layer(Haproxy {
+            tuning,
+            ..Haproxy::TCP
+        }))
+    };
+    let sending = Haproxy {
+        proxy_v2: true,
+        ..Haproxy::TCP
+    };
+    vec![
+        Entrant::new(
+            "direct",
+            "direct, no proxy",
+            Side::Baseline,
+            tcp,
+            Stack::before_backend(vec![]),
+        ),
+        Entrant::new(
+            "haproxy-tcp",
+            "HAProxy tcp",
+            peer,
+            tcp,
+            haproxy(HaproxyTuning::Default),
+        ),
+        Entrant::new(
+            "haproxy-tcp-tuned",
+            "HAProxy tcp, 64 KiB buffers",
+            peer,
+            tcp,
+            haproxy(HaproxyTuning::Buffers),
+        ),
+        Entrant::new(
+            "haproxy-tcp-splice",
+            "HAProxy tcp, splice",
+            peer,
+            tcp,
+            haproxy(HaproxyTuning::Splice),
+        ),
+        Entrant::new(
+            "nginx-stream",
+            "nginx stream",
+            peer,
+            tcp,
+            one(layer(Nginx::STREAM)),
+        ),
+        Entrant::new(
+            "nginx-stream-tuned",
+            "nginx stream, 64 KiB buffers",
+            peer,
+            tcp,
+            one(layer(Nginx::STREAM.tuned())),
+        ),
+        Entrant::new(
+            "tidegate-balancer",
+            "Tidegate balancer",
+            Side::Tidegate,
+            tcp,
+            one(layer(Balancer { proxy_v2: false })),
+        ),
+        Entrant::new(
+            "haproxy-tcp-proxy",
+            "HAProxy tcp + PROXY v2",
+            peer,
+            proxy,
+            proxied(layer(sending)),
+        ),
+        Entrant::new(
+            "tidegate-balancer-proxy",
+            "Tidegate balancer + PROXY v2",
+            Side::Tidegate,
+            proxy,
+            proxied(layer(Balancer { proxy_v2: true })),
+        ),
+    ]
+}
+
+/// `tuned` ones are those whose buffers are larger: they matter to streams alone.
+fn terminators(tuned: bool) -> Vec<Entrant> {
+    let (tcp, http) = ("tcp", "http");
+    let peer = Side::Peer;
+    let one = |part: std::sync::Arc<dyn Layer>| Stack::before_backend(vec![part]);
+    let buffers = |haproxy: Haproxy| Haproxy {
+        tuning: HaproxyTuning::Buffers,
+        ..haproxy.tls()
+    };
+    let ours = |mode| {
+        one(layer(Terminator {
+            mode,
+            behind_balancer: false,
+        }))
+    };
+    let mut all = vec![
+        Entrant::new("hitch", "hitch", peer, tcp, one(layer(Hitch))),
+        Entrant::new(
+            "haproxy-tls-tcp",
+            "HAProxy TLS, tcp",
+            peer,
+            tcp,
+            one(layer(Haproxy::TCP.tls())),
+        ),
+    ];
+    if tuned {
+        all.push(Entrant::new(
+            "haproxy-tls-tcp-tuned",
+            "HAProxy TLS, tcp, 64 KiB buffers",
+            peer,
+            tcp,
+            one(layer(buffers(Haproxy::TCP))),
+        ));
+    }
+    all.push(Entrant::new(
+        "nginx-tls-stream",
+        "nginx TLS, stream",
+        peer,
+        tcp,
+        one(layer(Nginx::STREAM.tls())),
+    ));
+    if tuned {
+        all.push(Entrant::new(
+            "nginx-tls-stream-tuned",
+            "nginx TLS, stream, 64 KiB buffers",
+            peer,
+            tcp,
+            one(layer(Nginx::STREAM.tls().tuned())),
+        ));
+    }
+    all.push(Entrant::new(
+        "tidegate-tcp",
+        "Tidegate terminator, tcp",
+        Side::Tidegate,
+        tcp,
+        ours(Mode::Tcp),
+    ));
+    all.push(Entrant::new(
+        "haproxy-tls-http",
+        "HAProxy TLS, http",
+        peer,
+        http,
+        one(layer(Haproxy::HTTP.tls())),
+    ));
+    if tuned {
+        all.push(Entrant::new(
+            "haproxy-tls-http-tuned",
+            "HAProxy TLS, http, 64 KiB buffers",
+            peer,
+            http,
+            one(layer(buffers(Haproxy::HTTP))),
+        ));
+    }
+    all.push(Entrant::new(
+        "nginx-tls-http",
+        "nginx TLS, http",
+        peer,
+        http,
+        one(layer(Nginx::HTTP.tls())),
+    ));
+    all.push(Entrant::new(
+        "nginx-tls-http-tuned",
+        "nginx TLS, http, tuned",
+        peer,
+        http,
+        one(layer(Nginx::HTTP.tls().tuned())),
+    ));
+    all.push(Entrant::new(
+        "tidegate-http",
+        "Tidegate terminator, http",
+        Side::Tidegate,
+        http,
+        ours(Mode::Http),
+    ));
+    all
+}
+
+const VERSIONS: [(Version, &str, &str); 2] = [
+    (Version::Tls13, "tls13", "TLS 1.3"),
+    (Version::Tls12, "tls12", "TLS 1.2"),
+];
+
+const CERTIFICATES: [(CertificateKind, &str, &str); 2] = [
+    (CertificateKind::P256, "p256", "P-256"),
+    (CertificateKind::Rsa2048, "rsa", "RSA-2048"),
+];
+
+fn handshakes() -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (version, version_id, version_title) in VERSIONS {
+        for (certificate, certificate_id, certificate_title) in CERTIFICATES {
+            let mut add = |group, resume, id: &str, title: &str| {
+                plans.push(Plan {
+                    id: format!("{version_id}-{certificate_id}-{id}"),
+                    title: format!("{version_title}, {certificate_title}, {title}"),
+                    kind: Kind::Short,
+                    pins: Some(Pins {
+                        version,
+                        certificate,
+                        group,
+                        resume,
+                    }),
+                    entrants: terminators(false),
+                })
+            };
+            add(Group::X25519, false, "full", "full handshake");
+            add(Group::X25519, true, "resumed", "resumed handshake");
+            if version == Version::Tls13 {
+                add(
+                    Group::Hybrid,
+                    false,
+                    "hybrid",
+                    "full handshake with X25519MLKEM768",
+                );
+            }
+        }
+    }
+    plans
+}
+
+/// Established connections: the certificate plays no part.
+fn streams() -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (version, id, title) in VERSIONS {
+        for (kind, kind_id, what) in [
+            (Kind::Messages, "messages", "small message"),
+            (Kind::Bulk, "bulk", "bulk"),
+        ] {
+            let certificate = CertificateKind::P256;
+            plans.push(Plan {
+                id: format!("{id}-{kind_id}"),
+                title: format!("{title}, {what}"),
+                kind,
+                pins: Some(Pins {
+                    version,
+                    certificate,
+                    group: Group::X25519,
+                    resume: false,
+                }),
+                entrants: terminators(true),
+            });
+        }
+    }
+    plans
+}
+
+struct Cost {
+    case: String,
+    kind: Kind,
+    pins: Option<Pins>,
+    scale: Scale,
+}
+
+impl Task for Cost {
+    fn measure<'a>(
+        &'a self,
+        stage: &'a Stage,
+        running: &'a Running,
+        conditions: Conditions,
+    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
+        self.watch(stage, running, conditions).boxed_local()
+    }
+}
+
+impl Cost {
+    async fn watch(
+        &self,
+        stage: &Stage,
+        running: &Running,
+        conditions: Conditions,
+    ) -> Result<Figures, Trouble> {
+        until_it_gives(64, stage, running, conditions).await?;
+        let leaf = stage.certificate(conditions.certificate).leaf.clone();
+        let work = Work {
+            address: running.address,
+            kind: self.kind,
+            tls: self.pins.map(|pins| (pins, conditions.tickets, leaf)),
+            block: stage.block(),
+        };
+        let programs = running.programs();
+        let load = Load::start(work, conditions.load_processor)?;
+        sleep(self.scale.warm_up).await;
+
+        let (before, units) = (processor_time(&programs)?, load.units());
+        let machine = Machine::from_now()?;
+        let began = std::time::Instant::now();
+        sleep(self.scale.window).await;
+        let (after, done) = (processor_time(&programs)?, load.units() - units);
+        let (busy, seconds) = (machine.busy()?, began.elapsed().as_secs_f64());
+        load.stop()?;
+
+        if done == 0 {
+            return Err(Trouble::broken("not one answer in the time it was watched"));
+        }
+        let units = match self.kind {
+            Kind::Short | Kind::Messages => done as f64,
+            Kind::Bulk => done as f64 / f64::from(1 << 30),
+        };
+        let used: Duration = after.values().sum::<Duration>() - before.values().sum::<Duration>();
+        let mut found = figures(
+            &self.case,
+            [
+                ("machine_us", busy.as_secs_f64() * 1e6 / units),
+                ("rate_per_s", units / seconds),
+            ],
+        );
+        // Nobody in between costs nobody anything.
+        if let (false, Some(metrics)) = (programs.is_empty(), found.get_mut(&self.case)) {
+            metrics.insert("cpu_us".to_owned(), used.as_secs_f64() * 1e6 / units);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,174 @@
+//! The same questions as in `cores` about small messages, asked by wrk and h2load:
+//! do they see what our own load generator sees?
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::{
+    Entrant, Experiment, Figures, Processors, Scale, Task, figures, layer, unpinned, until_it_gives,
+};
+use crate::load::driver::Kind;
+use crate::load::tools::{h2load, wrk};
+use crate::measure::{Machine, processor_time};
+use crate::results::{Case, Scenario, Side};
+use crate::stage::Stage;
+use crate::systems::{
+    Balancer, Conditions, Haproxy, Layer, Mode, Nginx, Running, Stack, Terminator, Trouble,
+};
+
+pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
+    let seconds = scale.window.as_secs() + 1;
+    let kinds = [
+        (
+            "generators-wrk",
+            "Small message over TCP, by wrk",
+            balancers(),
+        ),
+        (
+            "generators-h2load",
+            "Small message in TLS, by h2load",
+            terminators(),
+        ),
+    ];
+    let experiment = |(id, title, mut entrants): (&str, &str, Vec<Entrant>)| {
+        let pair = processors.pair();
+        if pair.is_none() {
+            for entrant in &mut entrants {
+                entrant.stack = Err("needs two processors".to_owned());
+            }
+        }
+        let case = Case {
+            id: id.to_owned(),
+            scenario: Scenario::Generators,
+            title: title.to_owned(),
+            unit: "message".to_owned(),
+            headline: "cpu_us".to_owned(),
+        };
+        Experiment {
+            task: Box::new(Asked {
+                case: case.id.clone(),
+                seconds,
+            }),
+            cases: vec![case],
+            entrants,
+            conditions: Conditions {
+                processor: pair.map(|(system, _)| system),
+                load_processor: pair.map(|(_, load)| load),
+                ..unpinned(1)
+            },
+            estimate: Duration::from_secs(seconds + 1),
+        }
+    };
+    kinds.into_iter().map(experiment).collect()
+}
+
+fn one(part: impl Layer + 'static) -> Stack {
+    Stack::before_backend(vec![layer(part)])
+}
+
+fn balancers() -> Vec<Entrant> {
+    let tcp = "tcp";
+    vec![
+        Entrant::new(
+            "haproxy-tcp",
+            "HAProxy tcp",
+            Side::Peer,
+            tcp,
+            one(Haproxy::TCP),
+        ),
+        Entrant::new(
+            "nginx-stream",
+            "nginx stream",
+            Side::Peer,
+            tcp,
+            one(Nginx::STREAM),
+        ),
+        Entrant::new(
+            "tidegate-balancer",
+            "Tidegate balancer",
+            Side::Tidegate,
+            tcp,
+            one(Balancer { proxy_v2: false }),
+        ),
+    ]
+}
+
+fn terminators() -> Vec<Entrant> {
+    let http = "http";
+    let ours = Terminator {
+        mode: Mode::Http,
+        behind_balancer: false,
+    };
+    vec![
+        Entrant::new(
+            "haproxy-tls-http",
+            "HAProxy TLS, http",
+            Side::Peer,
+            http,
+            one(Haproxy::HTTP.tls()),
+        ),
+        Entrant::new(
+            "nginx-tls-http-tuned",
+            "nginx TLS, http, tuned",
+            Side::Peer,
+            http,
+            one(Nginx::HTTP.tls().tuned()),
+        ),
+        Entrant::new(
+            "tidegate-http",
+            "Tidegate terminator, http",
+            Side::Tidegate,
+            http,
+            one(ours),
+        ),
+    ]
+}
+
+struct Asked {
+    case: String,
+    seconds: u64,
+}
+
+impl Task for Asked {
+    fn measure<'a>(
+        &'a self,
+        stage: &'a Stage,
+        running: &'a Running,
+        conditions: Conditions,
+    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
+        self.ask(stage, running, conditions).boxed_local()
+    }
+}
+
+impl Asked {
+    async fn ask(
+        &self,
+        stage: &Stage,
+        running: &Running,
+        conditions: Conditions,
+    ) -> Result<Figures, Trouble> {
+        until_it_gives(64, stage, running, conditions).await?;
+        let programs = running.programs();
+        let processor = conditions.load_processor.unwrap_or(0);
+        let connections = Kind::Messages.connections();
+        let before: Duration = processor_time(&programs)?.values().sum();
+        let machine = Machine::from_now()?;
+        let answers = if running.tls {
+            h2load(running.address, processor, connections, self.seconds).await?
+        } else {
+            wrk(running.address, processor, connections, self.seconds).await?
+        };
+        let used = processor_time(&programs)?.values().sum::<Duration>() - before;
+        let units = answers.max(1) as f64;
+        Ok(figures(
+            &self.case,
+            [
+                ("cpu_us", used.as_secs_f64() * 1e6 / units),
+                ("machine_us", machine.busy()?.as_secs_f64() * 1e6 / units),
+                ("rate_per_s", units / self.seconds as f64),
+            ],
+        ))
+    }
+}
