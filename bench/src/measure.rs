@@ -186,7 +186,7 @@ pub fn descriptors(pids: impl IntoIterator<Item = u32>) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use tidegate_local::child::Start;
 
@@ -195,11 +195,12 @@ mod tests {
     #[test]
     fn a_program_is_charged_for_its_living_and_its_ended_children() {
         let burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
-        let script = format!("sh -c '{burn}'; echo done; ({burn}; echo done; read _ < /dev/zero)");
+        let script = format!("sh -c '{burn}'; echo done; ({burn}; echo done; read _)");
         let mut command = Command::new("sh");
-        command
-            .args(["-c", &script])
-            .stdout(std::process::Stdio::piped());
+        command.args(["-c", &script]);
+        // Ours keeps the shell waiting, until it is dropped.
+        let (waits, _ours) = io::pipe().unwrap();
+        command.stdin(waits).stdout(Stdio::piped());
         let mut child = Start::new(command).spawn().unwrap();
         let mut said = io::BufReader::new(child.stdout().unwrap());
         for _ in 0..2 {

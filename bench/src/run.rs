@@ -37,7 +37,7 @@ pub struct Settings {
     pub rounds: u32,
     /// Tiny counts.
     pub smoke: bool,
-    /// Where results are written; `None` for a folder of the day's.
+    /// Where results are written.
     pub output: PathBuf,
     /// Programs that are ours.
     pub programs: Programs,

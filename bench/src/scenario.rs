@@ -7,6 +7,7 @@
 mod cores;
 mod files;
 mod generators;
+mod lineup;
 mod memory;
 mod websockets;
 
@@ -51,7 +52,7 @@ impl Scale {
     pub const FULL: Self = Self {
         requests: 5_000,
         websockets: &[2_000, 5_000, 9_000],
-        messages: 60_000,
+        messages: 30_000,
         window: Duration::from_millis(1_500),
         warm_up: Duration::from_millis(300),
         idle: (1_000, 5_000),
@@ -189,13 +190,16 @@ fn layer(layer: impl Layer + 'static) -> std::sync::Arc<dyn Layer> {
     std::sync::Arc::new(layer)
 }
 
-/// Waits until a system answers as it should; a wrong answer may be one of a proxy
-/// whose app is not there yet.
+/// How long a system may give wrong answers after its start: those of a proxy that
+/// does not know yet that its app is there.
+const READY_LIMIT: Duration = Duration::from_secs(6);
+
+/// Waits until a system answers as it should.
 async fn until_ready<T, F>(running: &Running, mut attempt: impl FnMut() -> F) -> Result<T, Trouble>
 where
     F: Future<Output = Result<T, Trouble>>,
 {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + READY_LIMIT;
     loop {
         let trouble = match attempt().await {
             Ok(answer) => return Ok(answer),

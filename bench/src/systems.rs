@@ -56,6 +56,11 @@ pub trait Layer {
     /// When it is not installed, or cannot do what is asked.
     fn command(&self, site: &Site) -> Result<Command, Trouble>;
 
+    /// Whether it tells who comes after it about the client, in a PROXY v2 header.
+    fn sends_proxy_v2(&self) -> bool {
+        false
+    }
+
     /// The user and group it is started as, when that is not ours.
     fn user(&self) -> Option<(u32, u32)> {
         None

@@ -192,3 +192,60 @@ impl Client {
         timeout(PATIENCE, self.wire.read(room)).await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    static BLOCK: &[u8] = b"0123456789";
+
+    /// What a client says of an answer to `GET /12`, after which the server closes.
+    async fn asked(answer: &'static [u8]) -> Result<(), Trouble> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 512];
+            let read = stream.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"GET /12 HTTP/1.1\r\n"));
+            stream.write_all(answer).await.unwrap();
+        };
+        let asking = async {
+            let wire = Wire::connect(address, None).await.unwrap();
+            let count = AtomicU64::new(0);
+            let got = Client::new(wire, BLOCK, 0)
+                .get(12, After::Close, &count)
+                .await;
+            assert!(got.is_err() || count.into_inner() == 12);
+            got
+        };
+        tokio::join!(answering, asking).1
+    }
+
+    #[tokio::test]
+    async fn the_bytes_that_were_asked_for_are_a_right_answer() {
+        let right = b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n012345678901";
+        asked(right).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_other_answer_is_a_wrong_one() {
+        let wrong: [&[u8]; 8] = [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n01234567890x",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n0123456789012",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n01234567890",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n01234567890",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc\r\n012345678901\r\n0\r\n\r\n",
+            b"HTTP/1.1 503 No\r\nContent-Length: 12\r\n\r\n012345678901",
+            b"HTTP/1.1 200 OK\r\n",
+            b"SSH-2.0-x\r\n\r\n",
+        ];
+        for answer in wrong {
+            let got = asked(answer).await;
+            let text = String::from_utf8_lossy(answer);
+            assert!(matches!(got, Err(Trouble::Wrong(_))), "{text}: {got:?}");
+        }
+    }
+}

@@ -164,7 +164,7 @@ impl Checker {
             tls.protocol_version(),
             tls.negotiated_cipher_suite().map(|suite| suite.suite()),
             tls.negotiated_key_exchange_group()
-                .map(|group| group.name()),
+                .map(rustls::crypto::SupportedKxGroup::name),
         );
         // A TLS 1.2 session is resumed without agreeing on a key again.
         let no_group = self.pins.version == Version::Tls12
@@ -257,5 +257,182 @@ impl ServerCertVerifier for ThisLeaf {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::stage::{Certificate, Programs, Stage};
+
+    const PINS: Pins = Pins {
+        version: Version::Tls13,
+        certificate: CertificateKind::P256,
+        group: Group::X25519,
+        resume: false,
+    };
+
+    fn stage() -> Stage {
+        Stage::new(Programs {
+            agent: "none".into(),
+            apps: "none".into(),
+        })
+        .unwrap()
+    }
+
+    fn server(certificate: &Certificate, tickets: usize) -> ServerConfig {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.leaf.clone()], key)
+            .unwrap();
+        config.send_tls13_tickets = tickets;
+        config
+    }
+
+    /// What is said of so many connections to a server, one after another.
+    async fn said(
+        pins: Pins,
+        tickets: Option<u32>,
+        leaf: &CertificateDer<'static>,
+        server: ServerConfig,
+        connections: usize,
+    ) -> Result<(), Trouble> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let serving = async {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that dislikes it breaks off.
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let _gone = stream.write_all(b"!").await;
+                }
+            }
+        };
+        let asking = async {
+            let client = pins.client(leaf)?;
+            let mut checker = Checker::new(pins, tickets);
+            for _ in 0..connections {
+                let mut wire = Wire::connect(address, Some(&client)).await?;
+                wire.read_exact(&mut [0]).await?;
+                checker.check(&wire)?;
+            }
+            Ok(())
+        };
+        tokio::select! { () = serving => unreachable!(), said = asking => said }
+    }
+
+    #[tokio::test]
+    async fn a_connection_as_it_is_pinned_passes() {
+        let stage = stage();
+        let certificate = stage.certificate(CertificateKind::P256);
+        said(PINS, Some(0), &certificate.leaf, server(certificate, 0), 3)
+            .await
+            .unwrap();
+        let hybrid = Pins {
+            group: Group::Hybrid,
+            ..PINS
+        };
+        said(
+            hybrid,
+            Some(0),
+            &certificate.leaf,
+            server(certificate, 0),
+            1,
+        )
+        .await
+        .unwrap();
+        let resuming = Pins {
+            resume: true,
+            ..PINS
+        };
+        said(
+            resuming,
+            Some(1),
+            &certificate.leaf,
+            server(certificate, 1),
+            3,
+        )
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_tickets_than_pinned_are_other_work() {
+        let stage = stage();
+        let certificate = stage.certificate(CertificateKind::P256);
+        let said = said(PINS, Some(0), &certificate.leaf, server(certificate, 2), 1).await;
+        assert!(
+            matches!(&said, Err(Trouble::Wrong(why)) if why.contains("2 tickets")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_certificate_is_refused() {
+        let stage = stage();
+        let rsa = server(stage.certificate(CertificateKind::Rsa2048), 0);
+        let leaf = &stage.certificate(CertificateKind::P256).leaf;
+        assert!(said(PINS, Some(0), leaf, rsa, 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn another_group_is_other_work() {
+        let stage = stage();
+        let certificate = stage.certificate(CertificateKind::P256);
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = vec![kx_group::SECP256R1];
+        let resolver = server(certificate, 0).cert_resolver;
+        let other = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        let said = said(PINS, None, &certificate.leaf, other, 1).await;
+        assert!(
+            matches!(&said, Err(Trouble::Wrong(why)) if why.contains("secp256r1")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tickets_has_a_reason_for_its_row() {
+        let stage = stage();
+        let certificate = stage.certificate(CertificateKind::P256);
+        for version in [Version::Tls13, Version::Tls12] {
+            let pins = Pins {
+                resume: true,
+                version,
+                ..PINS
+            };
+            let mut server = server(certificate, 0);
+            server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+            let said = said(pins, Some(1), &certificate.leaf, server, 2).await;
+            assert!(matches!(said, Err(Trouble::Absent(_))), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_stops_being_resumed_is_a_failure() {
+        let pins = Pins {
+            resume: true,
+            ..PINS
+        };
+        let mut checker = Checker::new(pins, Some(1));
+        checker.full(1).unwrap();
+        checker.resumed = 5;
+        let said = checker.full(1);
+        assert!(matches!(said, Err(Trouble::Wrong(_))), "{said:?}");
     }
 }

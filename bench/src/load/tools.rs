@@ -53,7 +53,7 @@ impl Ab {
             command.args(["-f", "TLS1.3"]);
         }
         command.arg(&self.url);
-        let output = output(command).await?;
+        let output = output(command, LIMIT).await?;
         self.read(&text(&output)?)
     }
 
@@ -104,7 +104,7 @@ pub async fn wrk(
     command
         .args(["-d", &seconds.to_string()])
         .arg(format!("http://{address}/64"));
-    let output = output(command).await?;
+    let output = output(command, LIMIT).await?;
     let text = text(&output)?;
     if text.contains("Socket errors:") || text.contains("Non-2xx") {
         return Err(Trouble::Wrong(excerpt(&text)));
@@ -131,7 +131,7 @@ pub async fn h2load(
     command.args(["-c", &processor.to_string(), "h2load", "--h1", "-t1"]);
     command.args(["-c", &connections.to_string(), "-D", &seconds.to_string()]);
     command.arg(format!("https://{address}/64"));
-    let output = output(command).await?;
+    let output = output(command, LIMIT).await?;
     let text = text(&output)?;
     // "requests: 1 total, 1 started, 1 done, 1 succeeded, 0 failed, 0 errored, 0 timeout"
     let line = text
@@ -150,7 +150,11 @@ pub async fn h2load(
     }
 }
 
-async fn output(mut command: std::process::Command) -> Result<Output, Trouble> {
+/// What a command says until it ends; killed when this is dropped, or at the limit.
+pub(crate) async fn output(
+    mut command: std::process::Command,
+    limit: Duration,
+) -> Result<Output, Trouble> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -169,8 +173,8 @@ async fn output(mut command: std::process::Command) -> Result<Output, Trouble> {
             .unwrap_or_default();
         std::io::Result::Ok((stdout, stderr))
     });
-    let ended = timeout(LIMIT, child.ended()).await;
-    let status = ended.map_err(|_| Trouble::broken(format!("{name} takes over {LIMIT:?}")))??;
+    let ended = timeout(limit, child.ended()).await;
+    let status = ended.map_err(|_| Trouble::broken(format!("{name} takes over {limit:?}")))??;
     let (stdout, stderr) = reading.await.map_err(Trouble::broken)??;
     Ok(Output {
         status,

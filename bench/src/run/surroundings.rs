@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use crate::load::tools::output;
 use crate::results::Machine;
 use crate::scenario::Processors;
 use crate::stage::{Programs, find_program};
@@ -24,6 +26,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("node", "--version"),
     ("openssl", "version"),
 ];
+
+/// What a program may take to tell its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 
 const PACKAGES: [&str; 3] = ["express", "ws", "http-proxy"];
 
@@ -65,11 +70,14 @@ pub(super) fn machine(processors: &Processors) -> Machine {
 pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for (name, argument) in PROGRAMS {
-        if let Some(version) = find_program(name).and_then(|file| version(&file, argument)) {
+        let Some(file) = find_program(name) else {
+            continue;
+        };
+        if let Some(version) = version(&file, argument).await {
             versions.insert(name.to_owned(), version);
         }
     }
-    if let Some(version) = version(&programs.agent, "--version") {
+    if let Some(version) = version(&programs.agent, "--version").await {
         versions.insert("tidegate-agent".to_owned(), version);
     }
     for name in PACKAGES {
@@ -90,8 +98,10 @@ pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
 }
 
 /// Its first line with a number in it, from either stream: wrk and ab print more.
-fn version(program: &Path, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok()?;
+async fn version(program: &Path, argument: &str) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg(argument);
+    let output = output(command, VERSION_LIMIT).await.ok()?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let line = said

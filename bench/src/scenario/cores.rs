@@ -7,17 +7,17 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::sleep;
 
-use super::until_it_gives;
-use super::{Entrant, Experiment, Figures, Processors, Scale, Task, figures, layer, unpinned};
+use super::lineup::{BALANCERS, TERMINATORS, pick};
+use super::{
+    Entrant, Experiment, Figures, Processors, Scale, Task, figures, unpinned, until_it_gives,
+};
 use crate::load::driver::{Kind, Load, Work};
 use crate::load::tls::{Group, Pins, Version};
+use crate::load::wire::PATIENCE;
 use crate::measure::{Machine, processor_time};
-use crate::results::{Case, Scenario, Side};
+use crate::results::{Case, Scenario};
 use crate::stage::{CertificateKind, Stage};
-use crate::systems::{
-    Balancer, Conditions, End, Haproxy, HaproxyTuning, Hitch, Layer, Mode, Nginx, Running, Stack,
-    Terminator, Tickets, Trouble,
-};
+use crate::systems::{Conditions, Running, Tickets, Trouble};
 
 pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
     let l4 = [
@@ -30,7 +30,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
         title: title.to_owned(),
         kind,
         pins: None,
-        entrants: balancers(),
+        entrants: pick(&BALANCERS),
     });
     let all = l4.into_iter().chain(handshakes()).chain(streams());
     all.map(|plan| plan.experiment(scale, processors)).collect()
@@ -95,188 +95,8 @@ impl Plan {
     }
 }
 
-fn balancers() -> Vec<Entrant> {
-    let tcp = "tcp";
-    let proxy = "tcp, PROXY v2";
-    let peer = Side::Peer;
-    let one = |part: std::sync::Arc<dyn Layer>| Stack::before_backend(vec![part]);
-    let proxied = |part: std::sync::Arc<dyn Layer>| Stack {
-        layers: vec![part],
-        end: End::Backend { proxied: true },
-    };
-    let haproxy = |tuning| {
-        one(layer(Haproxy {
-            tuning,
-            ..Haproxy::TCP
-        }))
-    };
-    let sending = Haproxy {
-        proxy_v2: true,
-        ..Haproxy::TCP
-    };
-    vec![
-        Entrant::new(
-            "direct",
-            "direct, no proxy",
-            Side::Baseline,
-            tcp,
-            Stack::before_backend(vec![]),
-        ),
-        Entrant::new(
-            "haproxy-tcp",
-            "HAProxy tcp",
-            peer,
-            tcp,
-            haproxy(HaproxyTuning::Default),
-        ),
-        Entrant::new(
-            "haproxy-tcp-tuned",
-            "HAProxy tcp, 64 KiB buffers",
-            peer,
-            tcp,
-            haproxy(HaproxyTuning::Buffers),
-        ),
-        Entrant::new(
-            "haproxy-tcp-splice",
-            "HAProxy tcp, splice",
-            peer,
-            tcp,
-            haproxy(HaproxyTuning::Splice),
-        ),
-        Entrant::new(
-            "nginx-stream",
-            "nginx stream",
-            peer,
-            tcp,
-            one(layer(Nginx::STREAM)),
-        ),
-        Entrant::new(
-            "nginx-stream-tuned",
-            "nginx stream, 64 KiB buffers",
-            peer,
-            tcp,
-            one(layer(Nginx::STREAM.tuned())),
-        ),
-        Entrant::new(
-            "tidegate-balancer",
-            "Tidegate balancer",
-            Side::Tidegate,
-            tcp,
-            one(layer(Balancer { proxy_v2: false })),
-        ),
-        Entrant::new(
-            "haproxy-tcp-proxy",
-            "HAProxy tcp + PROXY v2",
-            peer,
-            proxy,
-            proxied(layer(sending)),
-        ),
-        Entrant::new(
-            "tidegate-balancer-proxy",
-            "Tidegate balancer + PROXY v2",
-            Side::Tidegate,
-            proxy,
-            proxied(layer(Balancer { proxy_v2: true })),
-        ),
-    ]
-}
-
-/// `tuned` ones are those whose buffers are larger: they matter to streams alone.
-fn terminators(tuned: bool) -> Vec<Entrant> {
-    let (tcp, http) = ("tcp", "http");
-    let peer = Side::Peer;
-    let one = |part: std::sync::Arc<dyn Layer>| Stack::before_backend(vec![part]);
-    let buffers = |haproxy: Haproxy| Haproxy {
-        tuning: HaproxyTuning::Buffers,
-        ..haproxy.tls()
-    };
-    let ours = |mode| {
-        one(layer(Terminator {
-            mode,
-            behind_balancer: false,
-        }))
-    };
-    let mut all = vec![
-        Entrant::new("hitch", "hitch", peer, tcp, one(layer(Hitch))),
-        Entrant::new(
-            "haproxy-tls-tcp",
-            "HAProxy TLS, tcp",
-            peer,
-            tcp,
-            one(layer(Haproxy::TCP.tls())),
-        ),
-    ];
-    if tuned {
-        all.push(Entrant::new(
-            "haproxy-tls-tcp-tuned",
-            "HAProxy TLS, tcp, 64 KiB buffers",
-            peer,
-            tcp,
-            one(layer(buffers(Haproxy::TCP))),
-        ));
-    }
-    all.push(Entrant::new(
-        "nginx-tls-stream",
-        "nginx TLS, stream",
-        peer,
-        tcp,
-        one(layer(Nginx::STREAM.tls())),
-    ));
-    if tuned {
-        all.push(Entrant::new(
-            "nginx-tls-stream-tuned",
-            "nginx TLS, stream, 64 KiB buffers",
-            peer,
-            tcp,
-            one(layer(Nginx::STREAM.tls().tuned())),
-        ));
-    }
-    all.push(Entrant::new(
-        "tidegate-tcp",
-        "Tidegate terminator, tcp",
-        Side::Tidegate,
-        tcp,
-        ours(Mode::Tcp),
-    ));
-    all.push(Entrant::new(
-        "haproxy-tls-http",
-        "HAProxy TLS, http",
-        peer,
-        http,
-        one(layer(Haproxy::HTTP.tls())),
-    ));
-    if tuned {
-        all.push(Entrant::new(
-            "haproxy-tls-http-tuned",
-            "HAProxy TLS, http, 64 KiB buffers",
-            peer,
-            http,
-            one(layer(buffers(Haproxy::HTTP))),
-        ));
-    }
-    all.push(Entrant::new(
-        "nginx-tls-http",
-        "nginx TLS, http",
-        peer,
-        http,
-        one(layer(Nginx::HTTP.tls())),
-    ));
-    all.push(Entrant::new(
-        "nginx-tls-http-tuned",
-        "nginx TLS, http, tuned",
-        peer,
-        http,
-        one(layer(Nginx::HTTP.tls().tuned())),
-    ));
-    all.push(Entrant::new(
-        "tidegate-http",
-        "Tidegate terminator, http",
-        Side::Tidegate,
-        http,
-        ours(Mode::Http),
-    ));
-    all
-}
+/// What matters to streams alone: buffers of other sizes.
+const STREAMS_ONLY: [&str; 2] = ["haproxy-tls-tcp-tuned", "nginx-tls-stream-tuned"];
 
 const VERSIONS: [(Version, &str, &str); 2] = [
     (Version::Tls13, "tls13", "TLS 1.3"),
@@ -289,6 +109,10 @@ const CERTIFICATES: [(CertificateKind, &str, &str); 2] = [
 ];
 
 fn handshakes() -> Vec<Plan> {
+    let shakers: Vec<&str> = TERMINATORS
+        .into_iter()
+        .filter(|id| !STREAMS_ONLY.contains(id))
+        .collect();
     let mut plans = Vec::new();
     for (version, version_id, version_title) in VERSIONS {
         for (certificate, certificate_id, certificate_title) in CERTIFICATES {
@@ -303,8 +127,8 @@ fn handshakes() -> Vec<Plan> {
                         group,
                         resume,
                     }),
-                    entrants: terminators(false),
-                })
+                    entrants: pick(&shakers),
+                });
             };
             add(Group::X25519, false, "full", "full handshake");
             add(Group::X25519, true, "resumed", "resumed handshake");
@@ -340,7 +164,7 @@ fn streams() -> Vec<Plan> {
                     group: Group::X25519,
                     resume: false,
                 }),
-                entrants: terminators(true),
+                entrants: pick(&TERMINATORS),
             });
         }
     }
@@ -388,6 +212,10 @@ impl Cost {
         let machine = Machine::from_now()?;
         let began = std::time::Instant::now();
         sleep(self.scale.window).await;
+        // A busy machine, and a window for a smoke run: one answer at least.
+        while load.units() == units && !load.has_stopped() && began.elapsed() < PATIENCE {
+            sleep(self.scale.window).await;
+        }
         let (after, done) = (processor_time(&programs)?, load.units() - units);
         let (busy, seconds) = (machine.busy()?, began.elapsed().as_secs_f64());
         load.stop()?;

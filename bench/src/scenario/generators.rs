@@ -6,17 +6,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
+use super::lineup::pick;
 use super::{
-    Entrant, Experiment, Figures, Processors, Scale, Task, figures, layer, unpinned, until_it_gives,
+    Entrant, Experiment, Figures, Processors, Scale, Task, figures, unpinned, until_it_gives,
 };
 use crate::load::driver::Kind;
 use crate::load::tools::{h2load, wrk};
 use crate::measure::{Machine, processor_time};
-use crate::results::{Case, Scenario, Side};
+use crate::results::{Case, Scenario};
 use crate::stage::Stage;
-use crate::systems::{
-    Balancer, Conditions, Haproxy, Layer, Mode, Nginx, Running, Stack, Terminator, Trouble,
-};
+use crate::systems::{Conditions, Running, Trouble};
 
 pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
     let seconds = scale.window.as_secs() + 1;
@@ -24,12 +23,12 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
         (
             "generators-wrk",
             "Small message over TCP, by wrk",
-            balancers(),
+            pick(&BALANCERS),
         ),
         (
             "generators-h2load",
             "Small message in TLS, by h2load",
-            terminators(),
+            pick(&TERMINATORS),
         ),
     ];
     let experiment = |(id, title, mut entrants): (&str, &str, Vec<Entrant>)| {
@@ -64,67 +63,9 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
     kinds.into_iter().map(experiment).collect()
 }
 
-fn one(part: impl Layer + 'static) -> Stack {
-    Stack::before_backend(vec![layer(part)])
-}
+const BALANCERS: [&str; 3] = ["haproxy-tcp", "nginx-stream", "tidegate-balancer"];
 
-fn balancers() -> Vec<Entrant> {
-    let tcp = "tcp";
-    vec![
-        Entrant::new(
-            "haproxy-tcp",
-            "HAProxy tcp",
-            Side::Peer,
-            tcp,
-            one(Haproxy::TCP),
-        ),
-        Entrant::new(
-            "nginx-stream",
-            "nginx stream",
-            Side::Peer,
-            tcp,
-            one(Nginx::STREAM),
-        ),
-        Entrant::new(
-            "tidegate-balancer",
-            "Tidegate balancer",
-            Side::Tidegate,
-            tcp,
-            one(Balancer { proxy_v2: false }),
-        ),
-    ]
-}
-
-fn terminators() -> Vec<Entrant> {
-    let http = "http";
-    let ours = Terminator {
-        mode: Mode::Http,
-        behind_balancer: false,
-    };
-    vec![
-        Entrant::new(
-            "haproxy-tls-http",
-            "HAProxy TLS, http",
-            Side::Peer,
-            http,
-            one(Haproxy::HTTP.tls()),
-        ),
-        Entrant::new(
-            "nginx-tls-http-tuned",
-            "nginx TLS, http, tuned",
-            Side::Peer,
-            http,
-            one(Nginx::HTTP.tls().tuned()),
-        ),
-        Entrant::new(
-            "tidegate-http",
-            "Tidegate terminator, http",
-            Side::Tidegate,
-            http,
-            one(ours),
-        ),
-    ]
-}
+const TERMINATORS: [&str; 3] = ["haproxy-tls-http", "nginx-tls-http-tuned", "tidegate-http"];
 
 struct Asked {
     case: String,

@@ -1,28 +1,27 @@
 //! What an idle connection costs in memory: the slope between two numbers of kept
 //! connections that have each had an answer, and what stays when all are closed.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use std::sync::atomic::AtomicU64;
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
-use super::{Entrant, Experiment, Figures, Scale, Task, figures, layer, unpinned, until_it_gives};
+use super::lineup::pick;
+use super::{Experiment, Figures, Scale, Task, figures, unpinned, until_it_gives};
 use crate::load::http::{After, Client};
 use crate::load::tls;
 use crate::load::wire::Wire;
 use crate::measure::{descriptors, memory_kib};
-use crate::results::{Case, Scenario, Side};
+use crate::results::{Case, Scenario};
 use crate::stage::Stage;
-use crate::systems::{
-    Balancer, Conditions, Haproxy, Hitch, Layer, Mode, Nginx, Running, Stack, Terminator, Trouble,
-};
+use crate::systems::{Conditions, Running, Trouble};
 
 pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
     let kinds = [
-        ("memory-tcp", "Idle TCP connection", balancers()),
-        ("memory-tls", "Idle TLS connection", terminators()),
+        ("memory-tcp", "Idle TCP connection", pick(&BALANCERS)),
+        ("memory-tls", "Idle TLS connection", pick(&TERMINATORS)),
     ];
     kinds
         .map(|(id, title, entrants)| Experiment {
@@ -35,7 +34,7 @@ pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
             }],
             entrants,
             conditions: unpinned(1),
-            estimate: Duration::from_secs_f64(2.5 + scale.idle.1 as f64 / 1_000.0),
+            estimate: Duration::from_secs_f64(2.5 + scale.idle.1 as f64 / 1_500.0),
             task: Box::new(Slope {
                 case: id.to_owned(),
                 scale,
@@ -44,91 +43,17 @@ pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
         .into()
 }
 
-fn one(part: impl Layer + 'static) -> Stack {
-    Stack::before_backend(vec![layer(part)])
-}
+const BALANCERS: [&str; 3] = ["haproxy-tcp", "nginx-stream", "tidegate-balancer"];
 
-fn balancers() -> Vec<Entrant> {
-    let tcp = "tcp";
-    vec![
-        Entrant::new(
-            "haproxy-tcp",
-            "HAProxy tcp",
-            Side::Peer,
-            tcp,
-            one(Haproxy::TCP),
-        ),
-        Entrant::new(
-            "nginx-stream",
-            "nginx stream",
-            Side::Peer,
-            tcp,
-            one(Nginx::STREAM),
-        ),
-        Entrant::new(
-            "tidegate-balancer",
-            "Tidegate balancer",
-            Side::Tidegate,
-            tcp,
-            one(Balancer { proxy_v2: false }),
-        ),
-    ]
-}
-
-fn terminators() -> Vec<Entrant> {
-    let (tcp, http, peer) = ("tcp", "http", Side::Peer);
-    let ours = |mode| {
-        one(Terminator {
-            mode,
-            behind_balancer: false,
-        })
-    };
-    vec![
-        Entrant::new("hitch", "hitch", peer, tcp, one(Hitch)),
-        Entrant::new(
-            "haproxy-tls-tcp",
-            "HAProxy TLS, tcp",
-            peer,
-            tcp,
-            one(Haproxy::TCP.tls()),
-        ),
-        Entrant::new(
-            "nginx-tls-stream",
-            "nginx TLS, stream",
-            peer,
-            tcp,
-            one(Nginx::STREAM.tls()),
-        ),
-        Entrant::new(
-            "tidegate-tcp",
-            "Tidegate terminator, tcp",
-            Side::Tidegate,
-            tcp,
-            ours(Mode::Tcp),
-        ),
-        Entrant::new(
-            "haproxy-tls-http",
-            "HAProxy TLS, http",
-            peer,
-            http,
-            one(Haproxy::HTTP.tls()),
-        ),
-        Entrant::new(
-            "nginx-tls-http",
-            "nginx TLS, http",
-            peer,
-            http,
-            one(Nginx::HTTP.tls()),
-        ),
-        Entrant::new(
-            "tidegate-http",
-            "Tidegate terminator, http",
-            Side::Tidegate,
-            http,
-            ours(Mode::Http),
-        ),
-    ]
-}
+const TERMINATORS: [&str; 7] = [
+    "hitch",
+    "haproxy-tls-tcp",
+    "nginx-tls-stream",
+    "tidegate-tcp",
+    "haproxy-tls-http",
+    "nginx-tls-http",
+    "tidegate-http",
+];
 
 struct Slope {
     case: String,
@@ -195,12 +120,20 @@ impl Slope {
     ) -> Result<(), Trouble> {
         let leaf = &stage.certificate(conditions.certificate).leaf;
         let tls = running.tls.then(|| tls::any(leaf)).transpose()?;
-        let count = AtomicU64::new(0);
-        while clients.len() < up_to {
-            let wire = Wire::connect(running.address, tls.as_ref()).await?;
-            let mut client = Client::new(wire, stage.block(), 1024);
-            client.get(64, After::Keep, &count).await?;
-            clients.push(client);
+        let block = stage.block();
+        let one = || {
+            let tls = tls.clone();
+            async move {
+                let wire = Wire::connect(running.address, tls.as_ref()).await?;
+                let mut client = Client::new(wire, block, 1024);
+                client.get(64, After::Keep, &AtomicU64::new(0)).await?;
+                Ok::<_, Trouble>(client)
+            }
+        };
+        let missing = up_to.saturating_sub(clients.len());
+        let mut opening = stream::iter((0..missing).map(|_| one())).buffer_unordered(16);
+        while let Some(client) = opening.next().await {
+            clients.push(client?);
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub struct Haproxy {
 pub enum HaproxyTuning {
     /// Buffers of 16 KiB.
     Default,
-    /// Buffers of 64 KiB.
+    /// Buffers of 64 KiB, and connections to the app shared freely (`mode http`).
     Buffers,
     /// splice(2) in both directions, through pipes.
     Splice,
@@ -83,6 +83,10 @@ impl Haproxy {
         } else {
             String::new()
         };
+        let reuse = match (self.mode, self.tuning) {
+            (Mode::Http, HaproxyTuning::Buffers) => "    http-reuse always\n",
+            _ => "",
+        };
         // Pinned tickets pin the other way to resume too.
         let cache = match site.conditions.tickets.count() {
             Some(_) => "    tune.ssl.cachesize 0\n",
@@ -94,7 +98,7 @@ impl Haproxy {
              defaults\n    mode {mode}\n    timeout connect 5s\n    timeout client 1h\n    \
              timeout server 1h\n{splice}\
              frontend front\n    bind {listen}{tls}\n{forwarded}    default_backend back\n\
-             backend back\n    server one {upstream}{proxy}\n",
+             backend back\n{reuse}    server one {upstream}{proxy}\n",
             threads = site.conditions.workers,
             maxconn = connection_limit().saturating_sub(pipes),
             listen = site.listen,
@@ -110,6 +114,10 @@ impl Layer for Haproxy {
 
     fn ends_tls(&self) -> bool {
         self.tls
+    }
+
+    fn sends_proxy_v2(&self) -> bool {
+        self.proxy_v2
     }
 
     fn command(&self, site: &Site) -> Result<Command, Trouble> {

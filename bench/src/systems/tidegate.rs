@@ -30,6 +30,10 @@ impl Layer for Balancer {
         false
     }
 
+    fn sends_proxy_v2(&self) -> bool {
+        self.proxy_v2
+    }
+
     fn command(&self, site: &Site) -> Result<Command, Trouble> {
         let proxy = if self.proxy_v2 { "v2" } else { "none" };
         let document = format!(
