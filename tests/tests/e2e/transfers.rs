@@ -1,12 +1,14 @@
-//! Much data, both ways at once, unharmed.
+//! Much data, both ways at once, unharmed; and little data, without delay.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use hyper::body::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidegate_tests::backend::Backend;
+use tidegate_tests::client::echoes;
 use tidegate_tests::node::NodeApp;
 use tidegate_tests::stage::{HOST, checked_by_http, pool};
 use tidegate_tests::{Fleet, Stage, within};
@@ -44,6 +46,25 @@ async fn bytes_pass_tls_both_ways_unharmed() {
     let _checks = stage.checks_pass().await;
     let _agent = stage.serve(&stage.terminator(&[echo.address()])).await;
     comes_back_whole(stage.client(0).tls(stage.front(), HOST).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_client_with_nagles_algorithm_does_not_wait_for_an_acknowledgement() {
+    let stage = Stage::new();
+    let echo = Backend::echo(stage.back(0)).await;
+    let _checks = stage.checks_pass().await;
+    let _agent = stage.serve(&stage.terminator(&[echo.address()])).await;
+    let mut quickest = Duration::MAX;
+    for _ in 0..10 {
+        let tcp = stage.client(0).tcp(stage.front()).await.unwrap();
+        tcp.set_nodelay(false).unwrap();
+        let mut tls = stage.client(0).tls_over(tcp, HOST).await.unwrap();
+        let said = Instant::now();
+        assert!(echoes(&mut tls).await);
+        quickest = quickest.min(said.elapsed());
+    }
+    // The kernel holds an acknowledgement back for 40 ms (TCP_DELACK_MIN), each time.
+    assert!(quickest < Duration::from_millis(35), "{quickest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
