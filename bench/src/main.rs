@@ -47,9 +47,10 @@ struct RunArguments {
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     case: Vec<String>,
 
-    /// How often each system is measured in each case.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
+    /// How often each system is measured in each case; when absent five times on a
+    /// pinned core, three times where it takes longer.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
 
     /// Tiny counts in one round: shows that everything works, and no figure.
     #[arg(long)]
@@ -109,10 +110,12 @@ async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let settings = settings(arguments)?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     let results = tokio::select! {
         results = run::run(&settings) => results?,
-        _ = interrupted.recv() => return Ok(interruption()),
-        _ = terminated.recv() => return Ok(interruption()),
+        _ = interrupted.recv() => return Ok(interruption(&settings)),
+        _ = terminated.recv() => return Ok(interruption(&settings)),
+        _ = hung_up.recv() => return Ok(interruption(&settings)),
     };
     for ratio in results
         .cases
@@ -138,8 +141,9 @@ async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn interruption() -> ExitCode {
-    eprintln!("\ninterrupted: every program is stopped, nothing is written");
+fn interruption(settings: &Settings) -> ExitCode {
+    let folder = settings.output.display();
+    eprintln!("\ninterrupted: every program is stopped; cases that were done are in {folder}");
     ExitCode::from(130)
 }
 
@@ -163,7 +167,11 @@ fn settings(arguments: RunArguments) -> anyhow::Result<Settings> {
         scenarios,
         only: arguments.only,
         cases: arguments.case,
-        rounds: if arguments.smoke { 1 } else { arguments.rounds },
+        rounds: if arguments.smoke {
+            Some(1)
+        } else {
+            arguments.rounds
+        },
         smoke: arguments.smoke,
         output: std::path::absolute(output)?,
         programs: Programs {

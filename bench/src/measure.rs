@@ -126,8 +126,8 @@ impl Machine {
     }
 }
 
-/// Idle time of all processors together (idle and iowait, proc_stat(5)), and how many
-/// they are.
+/// What all processors together did not do for us, and how many they are: idle, iowait
+/// and stolen by the host (proc_stat(5)).
 fn idle() -> io::Result<(Duration, u32)> {
     let text = fs::read_to_string("/proc/stat")?;
     let fields = text.lines().find_map(|line| line.strip_prefix("cpu "));
@@ -135,7 +135,11 @@ fn idle() -> io::Result<(Duration, u32)> {
         let numbers = fields
             .split_whitespace()
             .map(|f| f.parse::<u64>().unwrap_or(0));
-        numbers.skip(3).take(2).sum::<u64>()
+        numbers
+            .enumerate()
+            .filter(|(n, _)| matches!(n, 3 | 4 | 7))
+            .map(|(_, n)| n)
+            .sum::<u64>()
     });
     let ticks = ticks.ok_or_else(|| io::Error::other("/proc/stat has no cpu line"))?;
     let processors = text.lines().filter(|line| line.starts_with("cpu")).count() - 1;

@@ -3,8 +3,8 @@
 //! so that a report can be written again from an old `results.json`.
 //!
 //! A new case appears by itself, in the table of its scenario and in the chart whose
-//! topic its id belongs to (`topic` has the list). A new metric appears in the
-//! tables of WebSockets and of generators; the others choose theirs.
+//! topic its id belongs to ([`charts`] has the list). A new metric is named in the
+//! columns of its table, in `sections`.
 
 mod chart;
 mod figure;

@@ -33,8 +33,8 @@ pub struct Settings {
     pub only: Vec<String>,
     /// Which cases: the same. All when empty.
     pub cases: Vec<String>,
-    /// How often each is measured.
-    pub rounds: u32,
+    /// How often each is measured; the scenario's own number when absent.
+    pub rounds: Option<u32>,
     /// Tiny counts.
     pub smoke: bool,
     /// Where results are written.
@@ -64,7 +64,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<Results> {
         started,
         seconds: 0.0,
         commit: surroundings::commit(),
-        rounds: settings.rounds,
+        rounds: experiments.iter().map(|e| e.rounds).max().unwrap_or(0),
         smoke: settings.smoke,
         machine: surroundings::machine(&processors),
         versions: surroundings::versions(&settings.programs).await,
@@ -72,18 +72,19 @@ pub async fn run(settings: &Settings) -> anyhow::Result<Results> {
         systems: Vec::new(),
         rows: Vec::new(),
     };
-    let mut progress = Progress::over(&experiments, settings.rounds);
+    let mut progress = Progress::over(&experiments);
     for experiment in &experiments {
-        let rows = go_round(experiment, settings.rounds, &stage, &mut progress).await;
+        let rows = go_round(experiment, &stage, &mut progress).await;
         results.add(experiment, rows);
         for case in &experiment.cases {
             for ratio in report::ratios(&results, &case.id) {
                 progress.say(&format!("  {ratio}"));
             }
         }
+        // Whatever ends the run, what was measured is there.
+        results.seconds = began.elapsed().as_secs_f64();
+        write(&results, &settings.output)?;
     }
-    results.seconds = began.elapsed().as_secs_f64();
-    write(&results, &settings.output)?;
     Ok(results)
 }
 
@@ -103,6 +104,7 @@ impl Settings {
             .flat_map(|&scenario| experiments(scenario, scale, processors))
             .collect();
         for experiment in &mut all {
+            experiment.rounds = self.rounds.unwrap_or(experiment.rounds);
             experiment
                 .entrants
                 .retain(|entrant| holds(&self.only, &entrant.system.id));
@@ -124,14 +126,9 @@ enum Standing {
     Out(Outcome),
 }
 
-async fn go_round(
-    experiment: &Experiment,
-    rounds: u32,
-    stage: &Stage,
-    progress: &mut Progress,
-) -> Vec<Row> {
+async fn go_round(experiment: &Experiment, stage: &Stage, progress: &mut Progress) -> Vec<Row> {
     let mut standings: Vec<Standing> = experiment.entrants.iter().map(Standing::of).collect();
-    for round in 1..=rounds {
+    for round in 1..=experiment.rounds {
         for (entrant, standing) in experiment.entrants.iter().zip(&mut standings) {
             progress.next(experiment, entrant, round);
             let (Standing::Measured(figures), Ok(stack)) = (&mut *standing, &entrant.stack) else {
@@ -261,8 +258,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn over(experiments: &[Experiment], rounds: u32) -> Self {
-        let trials = |experiment: &Experiment| experiment.entrants.len() * rounds as usize;
+    fn over(experiments: &[Experiment]) -> Self {
+        let trials =
+            |experiment: &Experiment| experiment.entrants.len() * experiment.rounds as usize;
         Self {
             steps: experiments.iter().map(trials).sum(),
             step: 0,

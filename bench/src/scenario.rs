@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use rustix::process::{Resource, getrlimit};
 use tokio::time::{Instant, sleep};
 
 use crate::load::http::{After, Client};
-use crate::load::tls;
+use crate::load::tls::Pins;
 use crate::load::wire::Wire;
 use crate::results::{Case, Scenario, Side, System};
 use crate::stage::{CertificateKind, Stage};
@@ -53,8 +54,8 @@ impl Scale {
         requests: 5_000,
         websockets: &[2_000, 5_000, 9_000],
         messages: 30_000,
-        window: Duration::from_millis(1_500),
-        warm_up: Duration::from_millis(300),
+        window: Duration::from_millis(900),
+        warm_up: Duration::from_millis(250),
         idle: (1_000, 5_000),
         settle: Duration::from_millis(400),
     };
@@ -131,6 +132,8 @@ pub struct Experiment {
     pub entrants: Vec<Entrant>,
     /// How the programs are run.
     pub conditions: Conditions,
+    /// How often each entrant is measured.
+    pub rounds: u32,
     /// About how long one answer takes, for the time left.
     pub estimate: Duration,
     /// What is done with a started system.
@@ -175,6 +178,11 @@ pub fn experiments(scenario: Scenario, scale: Scale, processors: &Processors) ->
     }
 }
 
+/// Rounds of what takes long, and of what is short and noisy: two systems that are alike
+/// lie apart in all of five rounds once in a hundred times.
+const FEW_ROUNDS: u32 = 3;
+const MANY_ROUNDS: u32 = 5;
+
 /// As a program finds the machine: a worker per processor, nothing pinned.
 fn unpinned(workers: usize) -> Conditions {
     Conditions {
@@ -184,6 +192,22 @@ fn unpinned(workers: usize) -> Conditions {
         certificate: CertificateKind::P256,
         tickets: Tickets::Default,
     }
+}
+
+/// The entrants, with a reason where so many connections would be too many: a proxy has
+/// two descriptors for each and some of its own, and so has this process, which is
+/// clients and app.
+fn with_descriptors(connections: usize, mut entrants: Vec<Entrant>) -> Vec<Entrant> {
+    let needed = connections as u64 * 2 + 200;
+    if getrlimit(Resource::Nofile)
+        .current
+        .is_some_and(|limit| limit < needed)
+    {
+        for entrant in &mut entrants {
+            entrant.stack = Err(format!("needs {needed} descriptors: ulimit -n"));
+        }
+    }
+    entrants
 }
 
 fn layer(layer: impl Layer + 'static) -> std::sync::Arc<dyn Layer> {
@@ -223,7 +247,7 @@ async fn until_it_gives(
     conditions: Conditions,
 ) -> Result<(), Trouble> {
     let leaf = &stage.certificate(conditions.certificate).leaf;
-    let tls = running.tls.then(|| tls::any(leaf)).transpose()?;
+    let tls = running.tls.then(|| Pins::USUAL.client(leaf)).transpose()?;
     let count = std::sync::atomic::AtomicU64::new(0);
     let attempt = || async {
         let wire = Wire::connect(running.address, tls.as_ref()).await?;

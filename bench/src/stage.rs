@@ -33,6 +33,7 @@ pub struct Stage {
     directory: TempDir,
     block: &'static [u8],
     next_port: Cell<u16>,
+    folders: Cell<u32>,
     p256: Certificate,
     rsa: Certificate,
     programs: Programs,
@@ -98,18 +99,26 @@ impl Stage {
             directory,
             block,
             next_port: Cell::new(PORTS.start),
+            folders: Cell::new(0),
             programs,
         })
     }
 
-    /// Where systems may keep what they need.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
+    /// A new folder, for a program to keep what it needs.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let number = self.folders.get();
+        self.folders.set(number + 1);
+        let folder = self.directory.path().join(format!("{number}-{name}"));
+        fs::create_dir(&folder)?;
+        Ok(folder)
     }
 
     /// The folder with a file of each of [`FILE_SIZES`], named by its size.
     pub fn files(&self) -> PathBuf {
-        self.directory().join("files")
+        self.directory.path().join("files")
     }
 
     /// What bodies are made of.

@@ -239,9 +239,7 @@ impl Stack {
         let mut programs = Vec::new();
         for layer in self.layers.iter().rev() {
             let listen = stage.free_address()?;
-            let name = format!("{}-{}", layer.name(), listen.port());
-            let directory = stage.directory().join(name);
-            fs::create_dir(&directory)?;
+            let directory = stage.folder(layer.name())?;
             let site = Site {
                 listen,
                 upstream,
@@ -309,17 +307,20 @@ impl Running {
     }
 }
 
+/// What a program says, in its folder.
+const LOG: &str = "output";
+
 struct Program {
     name: &'static str,
     child: Child,
-    log: PathBuf,
+    /// Removed with it.
+    directory: PathBuf,
 }
 
 impl Program {
     fn start(layer: &dyn Layer, site: &Site) -> Result<Self, Trouble> {
         let command = pinned(layer.command(site)?, site.conditions.processor);
-        let log = site.directory.join("output");
-        let command = logged(command, &log, &site.directory)?;
+        let command = logged(command, &site.directory)?;
         // TERM and not KILL: a master must get to stop its workers.
         let mut start = Start::new(command).on_our_end(Signal::TERM);
         if let Some((uid, gid)) = layer.user() {
@@ -330,7 +331,7 @@ impl Program {
         Ok(Self {
             name: layer.name(),
             child,
-            log,
+            directory: site.directory.clone(),
         })
     }
 
@@ -358,7 +359,7 @@ impl Program {
     }
 
     fn last_words(&self) -> String {
-        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let said = fs::read_to_string(self.directory.join(LOG)).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         let last = lines
             .get(lines.len().saturating_sub(3)..)
@@ -371,8 +372,8 @@ impl Program {
     }
 }
 
-fn logged(mut command: Command, log: &Path, directory: &Path) -> io::Result<Command> {
-    let output = File::create(log)?;
+fn logged(mut command: Command, directory: &Path) -> io::Result<Command> {
+    let output = File::create(directory.join(LOG))?;
     command
         .current_dir(directory)
         .stdin(Stdio::null())
@@ -408,5 +409,6 @@ impl Drop for Program {
             let group = i32::try_from(self.child.pid()).ok().and_then(Pid::from_raw);
             let _gone = group.map(|group| kill_process_group(group, Signal::KILL));
         }
+        let _all_goes_with_the_stage = fs::remove_dir_all(&self.directory);
     }
 }

@@ -7,9 +7,11 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tidegate_bench::compare;
+use tidegate_bench::load::wire::PATIENCE;
 use tidegate_bench::results::Outcome;
 use tidegate_local::child::{Child, Signal, Start};
 
@@ -28,6 +30,27 @@ require("node:http").createServer((request, response) => {
 const HANGER: &str = r#"#!/usr/bin/env node
 if (process.argv.includes("--version")) process.exit();
 require("node:net").connect(Number(process.env.TEST_PORT), "127.0.0.1");
+"#;
+
+/// An agent that passes bytes on for its first ten clients, and then goes silent; from
+/// then on it holds a connection to the test.
+const MUTE: &str = r#"#!/usr/bin/env node
+if (process.argv.includes("--version")) process.exit();
+const { readFileSync } = require("node:fs");
+const net = require("node:net");
+const document = readFileSync(process.argv[process.argv.indexOf("--config") + 1], "utf8");
+const [, host, port] = /bind: "(.*):(\d+)"/.exec(document);
+const [, appHost, appPort] = /address: "(.*):(\d+)"/.exec(document);
+let clients = 0;
+net.createServer((client) => {
+  clients += 1;
+  client.on("error", () => {});
+  if (clients === 11) net.connect(Number(process.env.TEST_PORT), "127.0.0.1");
+  if (clients > 10) return;
+  const app = net.connect(Number(appPort), appHost);
+  app.on("error", () => {});
+  client.pipe(app).pipe(client);
+}).listen(Number(port), host);
 "#;
 
 struct Run {
@@ -133,6 +156,18 @@ async fn an_interrupted_run_leaves_no_process_no_folder_and_no_results() {
         assert!(is_empty(&run.temporary()));
         assert!(!run.output().exists());
     }
+}
+
+#[tokio::test]
+async fn a_system_that_goes_silent_does_not_hold_up_an_interruption() {
+    let run = Run::with_agent(MUTE);
+    let (mut child, agent) = run.started();
+    let interrupted = Instant::now();
+    child.signal(Signal::INT).unwrap();
+    assert_eq!(child.ended().await.unwrap().code(), Some(130));
+    assert!(interrupted.elapsed() < PATIENCE / 2);
+    wait_for_its_end(agent);
+    assert!(is_empty(&run.temporary()));
 }
 
 #[tokio::test]

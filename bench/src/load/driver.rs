@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::http::{After, Client};
@@ -71,6 +72,7 @@ struct Shared {
     units: AtomicU64,
     bytes: AtomicU64,
     stop: AtomicBool,
+    stopped: Notify,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -93,7 +95,11 @@ impl Load {
                     }
                 });
             }
-            tasks.await;
+            // What waits for an answer is dropped: a system that hangs holds up nobody.
+            tokio::select! {
+                () = tasks => {}
+                () = theirs.stopped.notified() => {}
+            }
         })?;
         Ok(Self {
             shared,
@@ -127,6 +133,7 @@ impl Load {
 
     fn end(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stopped.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ended = thread.join();
         }
@@ -222,7 +229,7 @@ fn hybrid_or_broken(error: std::io::Error, work: &Work) -> Trouble {
         });
     let hybrid = matches!(&work.tls, Some((pins, ..)) if pins.group == super::tls::Group::Hybrid);
     if refused && hybrid {
-        Trouble::Absent("has no X25519MLKEM768: its OpenSSL is older than 3.5".to_owned())
+        Trouble::Absent("has no X25519MLKEM768, which OpenSSL has from 3.5 on".to_owned())
     } else {
         Trouble::Broken(error.to_string())
     }

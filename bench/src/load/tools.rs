@@ -69,10 +69,10 @@ impl Ab {
         if count("Non-2xx responses:") != 0.0 || count("Document Length:") != self.size as f64 {
             return Err(wrong("other answers than the file"));
         }
-        if self.keep && count("Keep-Alive requests:") == 0.0 {
-            return Err(Trouble::Absent(
-                "keeps no connection with an HTTP/1.0 client".to_owned(),
-            ));
+        let kept = count("Keep-Alive requests:");
+        if self.keep && kept != all {
+            let why = format!("keeps {kept} of {all} answers' connections with HTTP/1.0 clients");
+            return Err(Trouble::Absent(why));
         }
         match (number("Time per request:"), number("Requests per second:")) {
             (Some(ms), Some(per_s)) => Ok(AbFigures { ms, per_s }),

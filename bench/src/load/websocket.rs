@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::tls::{Checker, Pins};
 use super::wire::{PATIENCE, Wire};
 use crate::systems::Trouble;
 
@@ -79,7 +80,7 @@ impl Battle {
 
         let began = Instant::now();
         let mut exchanging = JoinSet::new();
-        let each = self.messages.div_ceil(self.connections.max(1));
+        let each = (self.messages / self.connections.max(1)).max(1);
         for socket in open.drain(..) {
             exchanging.spawn(exchange(socket, Arc::clone(&turns), each));
         }
@@ -119,6 +120,7 @@ async fn open(
     let upgraded = timeout(PATIENCE, upgrade).await.map_err(Trouble::broken)?;
     let (mut socket, _) = upgraded.map_err(Trouble::broken)?;
     let handshake = began.elapsed();
+    Checker::new(Pins::USUAL, None).check(socket.get_ref())?;
     let first = echo(&mut socket, &format!("connection {number} says hello")).await?;
     Ok((socket, handshake, first))
 }

@@ -8,7 +8,7 @@ use crate::report::panel::{LINE, Panel};
 use crate::report::ratio::{ratios, usable};
 use crate::report::svg::{Font, Svg, WIDTH};
 use crate::report::topic::{Topic, topics};
-use crate::results::{Case, Results, Scenario, Side, System};
+use crate::results::{Case, Outcome, Results, Scenario, Side, System};
 
 /// One drawing, for a README or a page.
 #[derive(Clone, Debug)]
@@ -87,13 +87,9 @@ fn head(svg: &mut Svg, results: &Results, topic: &Topic<'_>) -> f64 {
         "text",
         &TITLE.cut(topic.title, WIDTH - 2.0 * MARGIN),
     );
-    let rounds = if results.rounds == 1 {
-        "One round".to_owned()
-    } else {
-        format!(
-            "Median of {} rounds, whiskers from the lowest to the highest",
-            results.rounds
-        )
+    let rounds = match rounds(results, topic) {
+        0 | 1 => "One round".to_owned(),
+        many => format!("Median of {many} rounds, whiskers from the lowest to the highest"),
     };
     svg.text(
         (MARGIN, 59.0),
@@ -123,6 +119,18 @@ fn head(svg: &mut Svg, results: &Results, topic: &Topic<'_>) -> f64 {
         return 108.0;
     }
     90.0
+}
+
+/// How often what the topic shows was measured: scenarios differ in that.
+fn rounds(results: &Results, topic: &Topic<'_>) -> usize {
+    let rows = results.rows.iter().filter_map(|row| {
+        let case = topic.cases.iter().find(|case| case.id == row.case)?;
+        match &row.outcome {
+            Outcome::Measured(metrics) => Some(metrics.get(&case.headline)?.len()),
+            Outcome::Absent(_) | Outcome::Failed(_) => None,
+        }
+    });
+    rows.max().unwrap_or(0)
 }
 
 fn origin(results: &Results) -> String {
@@ -223,7 +231,7 @@ fn draw_band(svg: &mut Svg, results: &Results, band: &Band<'_>, top: f64) -> f64
         Line::Group(name) => SMALL.width(name),
         Line::System(system, _) => font_of(system).width(&system.title),
     });
-    let names = names.fold(120.0, f64::max).min(230.0);
+    let names = names.fold(120.0, f64::max).min(262.0);
     let panels = panels(results, band, names);
     let head = panels
         .iter()

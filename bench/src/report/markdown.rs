@@ -21,6 +21,12 @@ neither is another peer or a baseline. A figure is the median of the rounds, in 
 turns: \"25.1 (24.8–25.9)\" adds the lowest and the highest round, \"25.1 ±3%\" how far the furthest
 round lies from the median. A ratio is Tidegate over the best peer, its brackets the furthest that any
 two rounds lie apart: *ahead* and *behind* mean that all rounds agree, *even* that they overlap.
+
+Ratios of TLS compare Tidegate's AWS-LC with the OpenSSL that the distribution links its packages
+with (`haproxy -vv` above), not only proxies: a HAProxy built on another library is another peer.
+Systems called *as they come* have the distribution's defaults, and *tuned* ones larger buffers and
+connections to the app kept. Answers to our own clients are compared byte for byte; ab, wrk and h2load
+look at lengths and statuses. ab leaves Nagle's algorithm on and takes whatever tickets it is given.
 ";
 
 /// The document. Charts stand in the section of their scenario, named by their files.
@@ -66,7 +72,7 @@ fn head(results: &Results) -> String {
     line("Tidegate", &results.commit);
     line("started", &results.started);
     line("took", &duration(results.seconds));
-    line("rounds", &results.rounds.to_string());
+    line("rounds, at most", &results.rounds.to_string());
     line("processor", &machine.processor);
     line("processors", &machine.processors.to_string());
     line(

@@ -22,7 +22,7 @@ pub(super) fn tables(results: &Results, scenario: Scenario) -> String {
         Scenario::Memory => {
             summary(results, cases(results, scenario)) + &each(results, scenario, memory)
         }
-        Scenario::Generators => each(results, scenario, everything),
+        Scenario::Generators => each(results, scenario, cores),
     }
 }
 
@@ -160,8 +160,13 @@ fn cores<'a>(results: &'a Results, case: &'a Case) -> Vec<Column<'a>> {
     let headline = Column::new(results, case, &case.headline, Show::Range, "");
     let wanted = [("machine_us", "whole machine")];
     let machine = known(results, case, Show::Median, &wanted).into_iter();
-    let machine = machine.map(|column| column.in_unit_of(&headline)).collect();
-    with_ratio(results, case, &words(&case.headline), machine)
+    let mut others: Vec<_> = machine.map(|column| column.in_unit_of(&headline)).collect();
+    let busy = [
+        ("core_percent", "its core busy, %"),
+        ("load_percent", "the load's, %"),
+    ];
+    others.extend(known(results, case, Show::Median, &busy));
+    with_ratio(results, case, &words(&case.headline), others)
 }
 
 fn memory<'a>(results: &'a Results, case: &'a Case) -> Vec<Column<'a>> {
@@ -205,7 +210,7 @@ fn websockets(results: &Results) -> String {
         ("total_s", "total"),
         ("exchange_mean_ms", "exchange mean"),
         ("exchange_p99_ms", "exchange p99"),
-        ("exchange_s", "exchange"),
+        ("exchange_per_s", "exchanged per second"),
     ];
     const CPU: [(&str, &str); 1] = [("cpu_s", "CPU")];
     let of = |case| {
@@ -505,8 +510,12 @@ mod tests {
     }
 
     #[test]
-    fn generators_show_every_metric() {
-        let metrics: &[(&str, &[f64])] = &[("cpu_us", &[9.0]), ("requests_per_s", &[30_000.0])];
+    fn a_core_that_waits_is_seen_beside_its_figure() {
+        let metrics: &[(&str, &[f64])] = &[
+            ("cpu_us", &[9.0]),
+            ("core_percent", &[54.0]),
+            ("load_percent", &[100.0]),
+        ];
         let results = empty()
             .case(Scenario::Generators, "wrk", "wrk", "request", "cpu_us")
             .metrics("nginx", "tcp", metrics)
@@ -514,8 +523,8 @@ mod tests {
         let text = tables(&results, Scenario::Generators);
         has(
             &text,
-            &["| system | CPU, µs | × best peer | requests per second |"],
+            &["| system | CPU, µs | × best peer | its core busy, % | the load's, % |"],
         );
-        has(&text, &["| *nginx stream* | *9.00* |  | *30,000* |"]);
+        has(&text, &["| *nginx stream* | *9.00* |  | *54.0* | *100* |"]);
     }
 }

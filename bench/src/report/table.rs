@@ -13,7 +13,7 @@ use crate::results::{Case, Outcome, Results, Row, Side, Spread, System};
 pub(super) struct Column<'a> {
     case: &'a Case,
     metric: &'a str,
-    /// Only rows of this group, or all.
+    /// Only rows of groups that begin so, or all.
     group: Option<&'a str>,
     header: String,
     show: Show,
@@ -56,7 +56,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Shows the rows of this group only.
+    /// Shows the rows of groups that begin so: "tls", "tls, two tiers".
     pub(super) fn only(mut self, group: &'a str) -> Self {
         self.group = Some(group);
         self
@@ -77,7 +77,7 @@ impl<'a> Column<'a> {
     }
 
     fn takes(&self, row: &Row) -> bool {
-        row.case == self.case.id && self.group.is_none_or(|group| group == row.group)
+        row.case == self.case.id && self.group.is_none_or(|group| row.group.starts_with(group))
     }
 
     fn row<'r>(&self, results: &'r Results, system: &System) -> Option<&'r Row> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
+use sha2::{Digest, Sha256};
 
 use crate::load::tools::output;
 use crate::results::Machine;
@@ -46,9 +47,27 @@ pub(super) fn raise_descriptor_limit() {
 /// The processors this process may use.
 pub(super) fn processors() -> std::io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU)
+    let all: Vec<usize> = (0..CpuSet::MAX_CPU)
         .filter(|&number| set.is_set(number))
-        .collect())
+        .collect();
+    Ok(apart(all))
+}
+
+/// With one of another core in the second place, where there is one: two threads of one
+/// core slow each other down.
+fn apart(mut all: Vec<usize>) -> Vec<usize> {
+    let core = |number: &usize| {
+        let file = format!("/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list");
+        fs::read_to_string(file).unwrap_or_else(|_| number.to_string())
+    };
+    let other = all
+        .first()
+        .map(core)
+        .and_then(|first| all.iter().position(|number| core(number) != first));
+    if let Some(place) = other {
+        all.swap(1, place);
+    }
+    all
 }
 
 pub(super) fn machine(processors: &Processors) -> Machine {
@@ -78,7 +97,22 @@ pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
         }
     }
     if let Some(version) = version(&programs.agent, "--version").await {
-        versions.insert("tidegate-agent".to_owned(), version);
+        // Two agents of one version are told apart.
+        let content = fs::read(&programs.agent).unwrap_or_default();
+        let hash: String = Sha256::digest(content)
+            .iter()
+            .take(6)
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        versions.insert(
+            "tidegate-agent".to_owned(),
+            format!("{version}, SHA-256 {hash}…"),
+        );
+    }
+    if let Some(haproxy) = find_program("haproxy") {
+        // nginx and hitch link the same library; it may be another one than the command's.
+        let linked = line(&haproxy, "-vv", |line| line.starts_with("Running on")).await;
+        versions.extend(linked.map(|line| ("haproxy -vv".to_owned(), line)));
     }
     for name in PACKAGES {
         let file = programs
@@ -99,14 +133,17 @@ pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
 
 /// Its first line with a number in it, from either stream: wrk and ab print more.
 async fn version(program: &Path, argument: &str) -> Option<String> {
+    let has_digit = |line: &str| line.contains(|c: char| c.is_ascii_digit());
+    line(program, argument, has_digit).await
+}
+
+async fn line(program: &Path, argument: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
     let mut command = Command::new(program);
     command.arg(argument);
     let output = output(command, VERSION_LIMIT).await.ok()?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let line = said
-        .lines()
-        .find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
+    let line = said.lines().find(|line| wanted(line))?;
     Some(line.trim().to_owned())
 }
 

@@ -9,7 +9,8 @@ use tokio::time::sleep;
 
 use super::lineup::{BALANCERS, TERMINATORS, pick};
 use super::{
-    Entrant, Experiment, Figures, Processors, Scale, Task, figures, unpinned, until_it_gives,
+    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, unpinned,
+    until_it_gives,
 };
 use crate::load::driver::{Kind, Load, Work};
 use crate::load::tls::{Group, Pins, Version};
@@ -84,6 +85,7 @@ impl Plan {
             cases: vec![case],
             entrants: self.entrants,
             conditions,
+            rounds: MANY_ROUNDS,
             estimate: scale.warm_up + scale.window + Duration::from_millis(300),
             task: Box::new(Cost {
                 case: self.id,
@@ -96,7 +98,11 @@ impl Plan {
 }
 
 /// What matters to streams alone: buffers of other sizes.
-const STREAMS_ONLY: [&str; 2] = ["haproxy-tls-tcp-tuned", "nginx-tls-stream-tuned"];
+const STREAMS_ONLY: [&str; 3] = [
+    "haproxy-tls-tcp-tuned",
+    "nginx-tls-stream-tuned",
+    "haproxy-tls-http-tuned",
+];
 
 const VERSIONS: [(Version, &str, &str); 2] = [
     (Version::Tls13, "tls13", "TLS 1.3"),
@@ -227,7 +233,8 @@ impl Cost {
             Kind::Short | Kind::Messages => done as f64,
             Kind::Bulk => done as f64 / f64::from(1 << 30),
         };
-        let used: Duration = after.values().sum::<Duration>() - before.values().sum::<Duration>();
+        let used: Duration = after.values().sum();
+        let used = used.saturating_sub(before.values().sum());
         let mut found = figures(
             &self.case,
             [
@@ -238,6 +245,13 @@ impl Cost {
         // Nobody in between costs nobody anything.
         if let (false, Some(metrics)) = (programs.is_empty(), found.get_mut(&self.case)) {
             metrics.insert("cpu_us".to_owned(), used.as_secs_f64() * 1e6 / units);
+            // Who was the bottleneck: a core that waits has cheaper wake-ups to make.
+            let percent = |time: Duration| time.as_secs_f64() / seconds * 100.0;
+            metrics.insert("core_percent".to_owned(), percent(used));
+            metrics.insert(
+                "load_percent".to_owned(),
+                percent(busy.saturating_sub(used)),
+            );
         }
         Ok(found)
     }

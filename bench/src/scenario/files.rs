@@ -2,13 +2,15 @@
 //! new connection for each and with connections kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::{
-    Entrant, Experiment, Figures, Processors, Scale, Task, layer, unpinned, until_it_gives,
+    Entrant, Experiment, FEW_ROUNDS, Figures, Processors, Scale, Task, layer, unpinned,
+    until_it_gives,
 };
 use crate::load::tools::Ab;
 use crate::measure::processor_time;
@@ -21,12 +23,21 @@ use crate::systems::{
 
 const CONCURRENCY: usize = 10;
 
+/// The size of the file that systems are warmed up with.
+const WARM_UP: usize = 2_216;
+
+const PLAIN: &str = "plain";
+const TLS: &str = "tls";
+/// A balancer that does not decrypt, and terminators behind it.
+const TWO_TIERS: &str = "tls, two tiers";
+
 pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
     [false, true]
         .map(|keep| Experiment {
-            cases: cases(keep),
+            cases: cases(keep, scale.requests),
             entrants: entrants(),
             conditions: unpinned(processors.0.len()),
+            rounds: FEW_ROUNDS,
             estimate: Duration::from_secs_f64(0.5 + scale.requests as f64 / 500.0),
             task: Box::new(Table {
                 keep,
@@ -36,29 +47,24 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
         .into()
 }
 
-fn cases(keep: bool) -> Vec<Case> {
-    let how = if keep {
-        "connections kept"
-    } else {
-        "a new connection each"
-    };
-    let case = |end: &str, title: String, headline: &str| Case {
+fn cases(keep: bool, requests: usize) -> Vec<Case> {
+    let how = if keep { "kept" } else { "new" };
+    let case = |end: &str, title: String, unit: String, headline: &str| Case {
         id: id(keep, end),
         scenario: Scenario::Files,
         title,
-        unit: "request".to_owned(),
+        unit,
         headline: headline.to_owned(),
     };
     let sizes = FILE_SIZES.map(|size| {
-        case(
-            &size.to_string(),
-            format!("File of {size} bytes, {how}"),
-            "ms",
-        )
+        let title = format!("{size} bytes, {how} connection");
+        case(&size.to_string(), title, "request".to_owned(), "ms")
     });
+    let all = format!("{} requests", requests * FILE_SIZES.len());
     let total = case(
         "total",
-        format!("Processor time of all requests, {how}"),
+        format!("All files, {how} connections"),
+        all,
         "cpu_s",
     );
     sizes.into_iter().chain([total]).collect()
@@ -70,151 +76,151 @@ fn id(keep: bool, end: &str) -> String {
 
 /// A row for each system that was compared in 2013, and those of today beside them.
 fn entrants() -> Vec<Entrant> {
-    let (plain, tls) = ("plain", "tls");
-    let (base, peer, ours) = (Side::Baseline, Side::Peer, Side::Tidegate);
-    let app = |part: std::sync::Arc<dyn Layer>| Stack::with_app(vec![part]);
-    let caching = || layer(Node::new("caching.mjs"));
-    let node = |parts: Vec<std::sync::Arc<dyn Layer>>| {
-        Stack::with_app(parts.into_iter().chain([caching()]).collect())
-    };
-    let secure = Node {
+    let mut all = servers(PLAIN, false);
+    all.extend(plain());
+    all.extend(servers(TLS, true));
+    all.extend(secure());
+    let elb = "runs only at AWS: nothing here could be measured in the same run";
+    all.push(Entrant::absent("aws-elb", "AWS ELB", Side::Peer, TLS, elb));
+    all
+}
+
+type Part = Arc<dyn Layer>;
+
+/// Who serves files without a proxy.
+fn servers(group: &'static str, tls: bool) -> Vec<Entrant> {
+    let caching = Node {
         script: "caching.mjs",
-        tls: true,
+        tls,
     };
+    let mut all: Vec<(&str, &str, Part)> = if tls {
+        let title = "Node.js, caching file server, HTTPS";
+        vec![("node-caching-tls", title, layer(caching))]
+    } else {
+        let express = layer(Node::new("express.mjs"));
+        let title = "Node.js, caching file server";
+        vec![
+            (
+                "node-trivial",
+                "Node.js, trivial",
+                layer(Node::new("trivial.mjs")),
+            ),
+            ("node-express", "Node.js + Express static", express),
+            ("node-caching", title, layer(caching)),
+        ]
+    };
+    let (nginx, apache) = (layer(NginxFiles { tls }), layer(Apache { tls }));
+    all.extend(if tls {
+        [
+            ("nginx-files-tls", "nginx, https", nginx),
+            ("apache-files-tls", "Apache, https", apache),
+        ]
+    } else {
+        [
+            ("nginx-files", "nginx, http", nginx),
+            ("apache-files", "Apache, http", apache),
+        ]
+    });
+    let entrant = |(id, title, part)| {
+        Entrant::new(
+            id,
+            title,
+            Side::Baseline,
+            group,
+            Stack::with_app(vec![part]),
+        )
+    };
+    all.into_iter().map(entrant).collect()
+}
+
+/// What stands before the caching file server, without TLS.
+fn plain() -> Vec<Entrant> {
+    let balancer = layer(Balancer { proxy_v2: false });
+    let (ours, peer) = (Side::Tidegate, Side::Peer);
+    [
+        (
+            "haproxy-http-node",
+            "HAProxy http",
+            peer,
+            layer(Haproxy::HTTP),
+        ),
+        ("haproxy-tcp-node", "HAProxy tcp", peer, layer(Haproxy::TCP)),
+        (
+            "tidegate-balancer-node",
+            "Tidegate balancer",
+            ours,
+            balancer,
+        ),
+    ]
+    .map(|(id, title, side, part)| before_node(id, title, side, PLAIN, vec![part]))
+    .into()
+}
+
+/// The same with TLS, by one program or by two.
+fn secure() -> Vec<Entrant> {
+    let (ours, peer) = (Side::Tidegate, Side::Peer);
     let terminator = |behind_balancer| {
         layer(Terminator {
             mode: Mode::Http,
             behind_balancer,
         })
     };
-    vec![
-        Entrant::new(
-            "node-trivial",
-            "Node.js, trivial",
-            base,
-            plain,
-            app(layer(Node::new("trivial.mjs"))),
-        ),
-        Entrant::new(
-            "node-express",
-            "Node.js + Express static",
-            base,
-            plain,
-            app(layer(Node::new("express.mjs"))),
-        ),
-        Entrant::new(
-            "node-caching",
-            "Node.js, caching file server",
-            base,
-            plain,
-            app(caching()),
-        ),
-        Entrant::new(
-            "nginx-files",
-            "nginx, http",
-            base,
-            plain,
-            app(layer(NginxFiles { tls: false })),
-        ),
-        Entrant::new(
-            "apache-files",
-            "Apache, http",
-            base,
-            plain,
-            app(layer(Apache { tls: false })),
-        ),
-        Entrant::new(
-            "haproxy-http-node",
-            "HAProxy http → Node.js",
-            peer,
-            plain,
-            node(vec![layer(Haproxy::HTTP)]),
-        ),
-        Entrant::new(
-            "haproxy-tcp-node",
-            "HAProxy tcp → Node.js",
-            peer,
-            plain,
-            node(vec![layer(Haproxy::TCP)]),
-        ),
-        Entrant::new(
-            "tidegate-balancer-node",
-            "Tidegate balancer → Node.js",
-            ours,
-            plain,
-            node(vec![layer(Balancer { proxy_v2: false })]),
-        ),
-        Entrant::new(
-            "node-caching-tls",
-            "Node.js, caching file server, HTTPS",
-            base,
-            tls,
-            app(layer(secure)),
-        ),
-        Entrant::new(
-            "nginx-files-tls",
-            "nginx, https",
-            base,
-            tls,
-            app(layer(NginxFiles { tls: true })),
-        ),
-        Entrant::new(
-            "apache-files-tls",
-            "Apache, https",
-            base,
-            tls,
-            app(layer(Apache { tls: true })),
-        ),
-        Entrant::new(
-            "hitch-node",
-            "stud (hitch) → Node.js",
-            peer,
-            tls,
-            node(vec![layer(Hitch)]),
-        ),
-        Entrant::new(
-            "haproxy-hitch-node",
-            "HAProxy tcp + stud (hitch) → Node.js",
-            peer,
-            tls,
-            node(vec![layer(Haproxy::TCP), layer(Hitch)]),
-        ),
-        Entrant::new(
+    let nginx = Nginx::HTTP.tls();
+    let stud = vec![layer(Haproxy::TCP), layer(Hitch)];
+    let both = vec![layer(Balancer { proxy_v2: true }), terminator(true)];
+    [
+        ("hitch-node", "stud (hitch)", peer, TLS, vec![layer(Hitch)]),
+        (
             "haproxy-tls-node",
-            "HAProxy TLS → Node.js",
+            "HAProxy TLS",
             peer,
-            tls,
-            node(vec![layer(Haproxy::HTTP.tls())]),
+            TLS,
+            vec![layer(Haproxy::HTTP.tls())],
         ),
-        Entrant::new(
-            "nginx-tls-node",
-            "nginx TLS → Node.js",
+        ("nginx-tls-node", "nginx TLS", peer, TLS, vec![layer(nginx)]),
+        (
+            "nginx-tls-tuned-node",
+            "nginx TLS, tuned",
             peer,
-            tls,
-            node(vec![layer(Nginx::HTTP.tls())]),
+            TLS,
+            vec![layer(nginx.tuned())],
         ),
-        Entrant::new(
+        (
             "tidegate-node",
-            "Tidegate terminator → Node.js",
+            "Tidegate terminator",
             ours,
-            tls,
-            node(vec![terminator(false)]),
+            TLS,
+            vec![terminator(false)],
         ),
-        Entrant::new(
-            "tidegate-both-node",
-            "Tidegate balancer + terminator → Node.js",
-            ours,
-            tls,
-            node(vec![layer(Balancer { proxy_v2: true }), terminator(true)]),
-        ),
-        Entrant::absent(
-            "aws-elb",
-            "AWS ELB",
+        (
+            "haproxy-hitch-node",
+            "HAProxy tcp + stud (hitch)",
             peer,
-            tls,
-            "runs only at AWS: nothing here could be measured in the same run",
+            TWO_TIERS,
+            stud,
+        ),
+        (
+            "tidegate-both-node",
+            "Tidegate balancer + terminator",
+            ours,
+            TWO_TIERS,
+            both,
         ),
     ]
+    .map(|(id, title, side, group, parts)| before_node(id, title, side, group, parts))
+    .into()
+}
+
+fn before_node(
+    id: &str,
+    title: &str,
+    side: Side,
+    group: &'static str,
+    mut parts: Vec<Part>,
+) -> Entrant {
+    parts.push(layer(Node::new("caching.mjs")));
+    let title = format!("{title} → Node");
+    Entrant::new(id, &title, side, group, Stack::with_app(parts))
 }
 
 struct Table {
@@ -234,6 +240,18 @@ impl Task for Table {
 }
 
 impl Table {
+    /// Node.js compiles what it runs often: it must have done so before it is measured.
+    async fn warm_up(&self, url: String) -> Result<(), Trouble> {
+        let ab = Ab {
+            url,
+            requests: self.requests * 2,
+            concurrency: CONCURRENCY,
+            keep: true,
+            size: WARM_UP,
+        };
+        ab.run().await.map(|_| ())
+    }
+
     async fn fill(
         &self,
         stage: &Stage,
@@ -244,13 +262,15 @@ impl Table {
         for size in FILE_SIZES {
             until_it_gives(size, stage, running, conditions).await?;
         }
+        let scheme = if running.tls { "https" } else { "http" };
+        let url = |size: usize| format!("{scheme}://{}/{size}", running.address);
+        self.warm_up(url(WARM_UP)).await?;
         let programs = running.programs();
         let before = processor_time(&programs)?;
         let mut found = Figures::new();
-        let scheme = if running.tls { "https" } else { "http" };
         for size in FILE_SIZES {
             let ab = Ab {
-                url: format!("{scheme}://{}/{size}", running.address),
+                url: url(size),
                 requests: self.requests,
                 concurrency: CONCURRENCY,
                 keep: self.keep,

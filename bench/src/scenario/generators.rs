@@ -1,21 +1,22 @@
 //! The same questions as in `cores` about small messages, asked by wrk and h2load:
 //! do they see what our own load generator sees?
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::lineup::pick;
 use super::{
-    Entrant, Experiment, Figures, Processors, Scale, Task, figures, unpinned, until_it_gives,
+    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, unpinned,
+    until_it_gives,
 };
 use crate::load::driver::Kind;
 use crate::load::tools::{h2load, wrk};
 use crate::measure::{Machine, processor_time};
 use crate::results::{Case, Scenario};
 use crate::stage::Stage;
-use crate::systems::{Conditions, Running, Trouble};
+use crate::systems::{Conditions, Running, Tickets, Trouble};
 
 pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
     let seconds = scale.window.as_secs() + 1;
@@ -55,8 +56,10 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             conditions: Conditions {
                 processor: pair.map(|(system, _)| system),
                 load_processor: pair.map(|(_, load)| load),
+                tickets: Tickets::None,
                 ..unpinned(1)
             },
+            rounds: MANY_ROUNDS,
             estimate: Duration::from_secs(seconds + 1),
         }
     };
@@ -95,20 +98,25 @@ impl Asked {
         let processor = conditions.load_processor.unwrap_or(0);
         let connections = Kind::Messages.connections();
         let before: Duration = processor_time(&programs)?.values().sum();
+        let began = Instant::now();
         let machine = Machine::from_now()?;
         let answers = if running.tls {
             h2load(running.address, processor, connections, self.seconds).await?
         } else {
             wrk(running.address, processor, connections, self.seconds).await?
         };
-        let used = processor_time(&programs)?.values().sum::<Duration>() - before;
+        let used: Duration = processor_time(&programs)?.values().sum();
+        let used = used.saturating_sub(before);
+        let (busy, seconds) = (machine.busy()?, began.elapsed().as_secs_f64());
+        let percent = |time: Duration| time.as_secs_f64() / seconds * 100.0;
         let units = answers.max(1) as f64;
         Ok(figures(
             &self.case,
             [
                 ("cpu_us", used.as_secs_f64() * 1e6 / units),
-                ("machine_us", machine.busy()?.as_secs_f64() * 1e6 / units),
-                ("rate_per_s", units / self.seconds as f64),
+                ("machine_us", busy.as_secs_f64() * 1e6 / units),
+                ("core_percent", percent(used)),
+                ("load_percent", percent(busy.saturating_sub(used))),
             ],
         ))
     }

@@ -23,7 +23,7 @@ pub(super) const BALANCERS: [&str; 11] = [
 ];
 
 /// TLS in, bytes or requests out.
-pub(super) const TERMINATORS: [&str; 11] = [
+pub(super) const TERMINATORS: [&str; 12] = [
     "hitch",
     "haproxy-tls-tcp",
     "haproxy-tls-tcp-tuned",
@@ -31,6 +31,7 @@ pub(super) const TERMINATORS: [&str; 11] = [
     "nginx-tls-stream-tuned",
     "tidegate-tcp",
     "haproxy-tls-http",
+    "haproxy-tls-http-reuse",
     "haproxy-tls-http-tuned",
     "nginx-tls-http",
     "nginx-tls-http-tuned",
@@ -62,6 +63,7 @@ fn all() -> Vec<Entrant> {
 fn haproxy() -> Vec<Entrant> {
     let tunings = [
         ("", "", HaproxyTuning::Default),
+        ("-reuse", ", http-reuse always", HaproxyTuning::Reuse),
         ("-tuned", ", tuned", HaproxyTuning::Buffers),
         ("-splice", ", splice", HaproxyTuning::Splice),
     ];
@@ -187,8 +189,8 @@ mod tests {
 
     #[test]
     fn every_id_is_a_system_of_its_own() {
-        for ids in [BALANCERS, TERMINATORS] {
-            let picked = pick(&ids);
+        for ids in [&BALANCERS[..], &TERMINATORS[..]] {
+            let picked = pick(ids);
             let picked: Vec<&str> = picked.iter().map(|e| e.system.id.as_str()).collect();
             assert_eq!(picked, ids);
         }

@@ -9,14 +9,17 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use super::lineup::pick;
-use super::{Experiment, Figures, Scale, Task, figures, unpinned, until_it_gives};
+use super::{
+    Experiment, FEW_ROUNDS, Figures, Scale, Task, figures, unpinned, until_it_gives,
+    with_descriptors,
+};
 use crate::load::http::{After, Client};
-use crate::load::tls;
+use crate::load::tls::{Checker, Pins};
 use crate::load::wire::Wire;
 use crate::measure::{descriptors, memory_kib};
 use crate::results::{Case, Scenario};
 use crate::stage::Stage;
-use crate::systems::{Conditions, Running, Trouble};
+use crate::systems::{Conditions, Running, Tickets, Trouble};
 
 pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
     let kinds = [
@@ -32,8 +35,12 @@ pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
                 unit: "connection".to_owned(),
                 headline: "connection_kib".to_owned(),
             }],
-            entrants,
-            conditions: unpinned(1),
+            entrants: with_descriptors(scale.idle.1, entrants),
+            conditions: Conditions {
+                tickets: Tickets::None,
+                ..unpinned(1)
+            },
+            rounds: FEW_ROUNDS,
             estimate: Duration::from_secs_f64(2.5 + scale.idle.1 as f64 / 1_500.0),
             task: Box::new(Slope {
                 case: id.to_owned(),
@@ -119,7 +126,7 @@ impl Slope {
         conditions: Conditions,
     ) -> Result<(), Trouble> {
         let leaf = &stage.certificate(conditions.certificate).leaf;
-        let tls = running.tls.then(|| tls::any(leaf)).transpose()?;
+        let tls = running.tls.then(|| Pins::USUAL.client(leaf)).transpose()?;
         let block = stage.block();
         let one = || {
             let tls = tls.clone();
@@ -127,6 +134,7 @@ impl Slope {
                 let wire = Wire::connect(running.address, tls.as_ref()).await?;
                 let mut client = Client::new(wire, block, 1024);
                 client.get(64, After::Keep, &AtomicU64::new(0)).await?;
+                Checker::new(Pins::USUAL, Some(0)).check(client.wire())?;
                 Ok::<_, Trouble>(client)
             }
         };

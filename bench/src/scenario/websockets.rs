@@ -1,24 +1,31 @@
 //! WebSockets as in "balancerbattle": thousands at once, each with a handshake and an
-//! echo; then all of them open, exchanging messages.
+//! echo; then all of them open, exchanging messages. At most 128 handshakes or messages
+//! are under way at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use rustix::process::{Resource, getrlimit};
 
 use super::{
-    Entrant, Experiment, Figures, Processors, Scale, Task, figures, layer, unpinned, until_ready,
+    Entrant, Experiment, FEW_ROUNDS, Figures, Processors, Scale, Task, figures, layer, unpinned,
+    until_ready, with_descriptors,
 };
-use crate::load::tls;
+use crate::load::tls::Pins;
 use crate::load::websocket::Battle;
 use crate::measure::processor_time;
 use crate::results::{Case, Scenario, Side};
 use crate::stage::Stage;
 use crate::systems::{
     Balancer, Conditions, Haproxy, Hitch, HttpProxy, Layer, Mode, Nginx, Node, Running, Stack,
-    Terminator, Trouble,
+    Terminator, Tickets, Trouble,
 };
+
+const PLAIN: &str = "plain";
+const TLS: &str = "tls";
+/// A balancer that does not decrypt, and terminators behind it.
+const TWO_TIERS: &str = "tls, two tiers";
 
 pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experiment> {
     let mut all = Vec::new();
@@ -31,7 +38,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
                 id: format!("ws-{id}-{count}"),
                 scenario: Scenario::Websockets,
                 title: format!("{count} {title}"),
-                unit: "connection".to_owned(),
+                unit: format!("{count} connections"),
                 headline: "total_s".to_owned(),
             };
             let per_second = if tls { 900.0 } else { 2_500.0 };
@@ -43,8 +50,12 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
                     messages: scale.messages,
                 }),
                 cases: vec![case],
-                entrants: entrants(tls, count),
-                conditions: unpinned(processors.0.len()),
+                entrants: with_descriptors(count, if tls { secure() } else { plain() }),
+                conditions: Conditions {
+                    tickets: Tickets::None,
+                    ..unpinned(processors.0.len())
+                },
+                rounds: FEW_ROUNDS,
                 estimate: Duration::from_secs_f64(seconds),
             });
         }
@@ -52,142 +63,116 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
     all
 }
 
-fn entrants(tls: bool, count: usize) -> Vec<Entrant> {
-    let mut all = if tls { secure() } else { plain() };
-    // A proxy has two descriptors for each, and some of its own.
-    let needed = count as u64 * 2 + 200;
-    if getrlimit(Resource::Nofile)
-        .current
-        .is_some_and(|limit| limit < needed)
-    {
-        for entrant in &mut all {
-            entrant.stack = Err(format!("needs {needed} descriptors: ulimit -n"));
-        }
-    }
-    all
-}
+type Part = Arc<dyn Layer>;
 
-fn echo(tls: bool) -> std::sync::Arc<dyn Layer> {
+fn echo(tls: bool) -> Part {
     layer(Node {
         script: "ws.mjs",
         tls,
     })
 }
 
-fn before_echo(parts: Vec<std::sync::Arc<dyn Layer>>) -> Stack {
-    Stack::with_app(parts.into_iter().chain([echo(false)]).collect())
+fn before_echo(
+    id: &str,
+    title: &str,
+    side: Side,
+    group: &'static str,
+    mut parts: Vec<Part>,
+) -> Entrant {
+    parts.push(echo(false));
+    Entrant::new(id, title, side, group, Stack::with_app(parts))
 }
 
 fn plain() -> Vec<Entrant> {
-    let (group, peer) = ("plain", Side::Peer);
-    let one = |part| before_echo(vec![part]);
-    vec![
-        Entrant::new(
-            "ws-node",
-            "Node.js (ws), direct",
-            Side::Baseline,
-            group,
-            Stack::with_app(vec![echo(false)]),
-        ),
-        Entrant::new(
-            "ws-http-proxy",
-            "Node.js http-proxy",
-            peer,
-            group,
-            one(layer(HttpProxy { tls: false })),
-        ),
-        Entrant::new(
-            "ws-nginx",
-            "nginx http",
-            peer,
-            group,
-            one(layer(Nginx::HTTP)),
-        ),
-        Entrant::new(
+    let (ours, peer) = (Side::Tidegate, Side::Peer);
+    let direct = Stack::with_app(vec![echo(false)]);
+    let direct = Entrant::new(
+        "ws-node",
+        "Node.js (ws), direct",
+        Side::Baseline,
+        PLAIN,
+        direct,
+    );
+    let node = layer(HttpProxy { tls: false });
+    let balancer = layer(Balancer { proxy_v2: false });
+    let proxies = [
+        ("ws-http-proxy", "Node.js http-proxy", peer, node),
+        ("ws-nginx", "nginx http", peer, layer(Nginx::HTTP)),
+        (
             "ws-haproxy-http",
             "HAProxy http",
             peer,
-            group,
-            one(layer(Haproxy::HTTP)),
+            layer(Haproxy::HTTP),
         ),
-        Entrant::new(
-            "ws-haproxy-tcp",
-            "HAProxy tcp",
-            peer,
-            group,
-            one(layer(Haproxy::TCP)),
-        ),
-        Entrant::new(
-            "ws-tidegate-balancer",
-            "Tidegate balancer",
-            Side::Tidegate,
-            group,
-            one(layer(Balancer { proxy_v2: false })),
-        ),
+        ("ws-haproxy-tcp", "HAProxy tcp", peer, layer(Haproxy::TCP)),
+        ("ws-tidegate-balancer", "Tidegate balancer", ours, balancer),
     ]
+    .map(|(id, title, side, part)| before_echo(id, title, side, PLAIN, vec![part]));
+    std::iter::once(direct).chain(proxies).collect()
 }
 
 fn secure() -> Vec<Entrant> {
-    let (group, peer, ours) = ("tls", Side::Peer, Side::Tidegate);
-    let one = |part| before_echo(vec![part]);
+    let (ours, peer) = (Side::Tidegate, Side::Peer);
+    let direct = Stack::with_app(vec![echo(true)]);
+    let title = "Node.js (ws) with HTTPS, direct";
+    let direct = Entrant::new("wss-node", title, Side::Baseline, TLS, direct);
     let terminator = |behind_balancer| {
         layer(Terminator {
             mode: Mode::Http,
             behind_balancer,
         })
     };
-    vec![
-        Entrant::new(
-            "wss-node",
-            "Node.js (ws) with HTTPS, direct",
-            Side::Baseline,
-            group,
-            Stack::with_app(vec![echo(true)]),
-        ),
-        Entrant::new(
+    let node = layer(HttpProxy { tls: true });
+    let haproxy = layer(Haproxy::HTTP.tls());
+    let stud = vec![layer(Haproxy::TCP), layer(Hitch)];
+    let both = vec![layer(Balancer { proxy_v2: true }), terminator(true)];
+    let proxies = [
+        (
             "wss-http-proxy",
             "Node.js http-proxy with HTTPS",
             peer,
-            group,
-            one(layer(HttpProxy { tls: true })),
+            TLS,
+            vec![node],
         ),
-        Entrant::new(
+        (
             "wss-nginx",
             "nginx TLS, http",
             peer,
-            group,
-            one(layer(Nginx::HTTP.tls())),
+            TLS,
+            vec![layer(Nginx::HTTP.tls())],
         ),
-        Entrant::new(
+        (
             "wss-haproxy-http",
             "HAProxy TLS, http",
             peer,
-            group,
-            one(layer(Haproxy::HTTP.tls())),
+            TLS,
+            vec![haproxy],
         ),
-        Entrant::new("wss-hitch", "stud (hitch)", peer, group, one(layer(Hitch))),
-        Entrant::new(
-            "wss-haproxy-hitch",
-            "HAProxy tcp + stud (hitch)",
-            peer,
-            group,
-            before_echo(vec![layer(Haproxy::TCP), layer(Hitch)]),
-        ),
-        Entrant::new(
+        ("wss-hitch", "stud (hitch)", peer, TLS, vec![layer(Hitch)]),
+        (
             "wss-tidegate",
             "Tidegate terminator",
             ours,
-            group,
-            one(terminator(false)),
+            TLS,
+            vec![terminator(false)],
         ),
-        Entrant::new(
+        (
+            "wss-haproxy-hitch",
+            "HAProxy tcp + stud (hitch)",
+            peer,
+            TWO_TIERS,
+            stud,
+        ),
+        (
             "wss-tidegate-both",
             "Tidegate balancer + terminator",
             ours,
-            group,
-            before_echo(vec![layer(Balancer { proxy_v2: true }), terminator(true)]),
+            TWO_TIERS,
+            both,
         ),
     ]
+    .map(|(id, title, side, group, parts)| before_echo(id, title, side, group, parts));
+    std::iter::once(direct).chain(proxies).collect()
 }
 
 struct Fight {
@@ -216,7 +201,7 @@ impl Fight {
     ) -> Result<Figures, Trouble> {
         let leaf = &stage.certificate(conditions.certificate).leaf;
         let battle = |connections, messages| -> Result<Battle, Trouble> {
-            let tls = running.tls.then(|| tls::any(leaf)).transpose()?;
+            let tls = running.tls.then(|| Pins::USUAL.client(leaf)).transpose()?;
             Ok(Battle {
                 address: running.address,
                 tls,
@@ -230,7 +215,9 @@ impl Fight {
         let programs = running.programs();
         let before: Duration = processor_time(&programs)?.values().sum();
         let outcome = battle(self.count, self.messages)?.fight().await?;
-        let used = processor_time(&programs)?.values().sum::<Duration>() - before;
+        let used: Duration = processor_time(&programs)?.values().sum();
+        let used = used.saturating_sub(before);
+        let exchanged = outcome.exchanged.len() as f64 / outcome.exchange.as_secs_f64();
         let (handshake, latency) = (Times::of(outcome.handshakes), Times::of(outcome.first));
         let exchange = Times::of(outcome.exchanged);
         Ok(figures(
@@ -243,7 +230,7 @@ impl Fight {
                 ("total_s", outcome.total.as_secs_f64()),
                 ("exchange_mean_ms", exchange.mean_ms),
                 ("exchange_p99_ms", exchange.p99_ms),
-                ("exchange_s", outcome.exchange.as_secs_f64()),
+                ("exchange_per_s", exchanged),
                 ("cpu_s", used.as_secs_f64()),
             ],
         ))

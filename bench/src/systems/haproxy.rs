@@ -23,7 +23,9 @@ pub struct Haproxy {
 pub enum HaproxyTuning {
     /// Buffers of 16 KiB.
     Default,
-    /// Buffers of 64 KiB, and connections to the app shared freely (`mode http`).
+    /// Connections to the app shared freely, in `mode http`.
+    Reuse,
+    /// That, and buffers of 64 KiB.
     Buffers,
     /// splice(2) in both directions, through pipes.
     Splice,
@@ -52,7 +54,7 @@ impl Haproxy {
 
     fn configuration(self, site: &Site) -> Result<String, Trouble> {
         let (global, splice) = match self.tuning {
-            HaproxyTuning::Default => ("", ""),
+            HaproxyTuning::Default | HaproxyTuning::Reuse => ("", ""),
             HaproxyTuning::Buffers => ("    tune.bufsize 65536\n", ""),
             HaproxyTuning::Splice => (
                 "    maxpipes 1000
@@ -76,15 +78,14 @@ impl Haproxy {
             ),
         };
         let tls = if self.tls {
-            format!(
-                " ssl crt {} curves X25519:P-256",
-                site.certificate().both.display()
-            )
+            format!(" ssl crt {}", site.certificate().both.display())
         } else {
             String::new()
         };
         let reuse = match (self.mode, self.tuning) {
-            (Mode::Http, HaproxyTuning::Buffers) => "    http-reuse always\n",
+            (Mode::Http, HaproxyTuning::Reuse | HaproxyTuning::Buffers) => {
+                "    http-reuse always\n"
+            }
             _ => "",
         };
         // Pinned tickets pin the other way to resume too.

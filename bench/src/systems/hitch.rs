@@ -26,7 +26,7 @@ impl Layer for Hitch {
         let file = format!(
             "frontend = {{\n  host = \"{}\"\n  port = \"{}\"\n}}\n\
              backend = \"[{}]:{}\"\npem-file = \"{}\"\nworkers = {}\nbacklog = 4096\n\
-             ecdh-curve = \"X25519:prime256v1\"\nocsp-dir = \"\"\nlog-level = 0\ndaemon = off\n",
+             ocsp-dir = \"\"\nlog-level = 0\ndaemon = off\n",
             site.listen.ip(),
             site.listen.port(),
             upstream.ip(),

@@ -23,7 +23,7 @@ pub struct Terminator {
 
 impl Layer for Balancer {
     fn name(&self) -> &'static str {
-        "tidegate"
+        "tidegate-balancer"
     }
 
     fn ends_tls(&self) -> bool {
@@ -49,7 +49,7 @@ impl Layer for Balancer {
 
 impl Layer for Terminator {
     fn name(&self) -> &'static str {
-        "tidegate"
+        "tidegate-terminator"
     }
 
     fn ends_tls(&self) -> bool {
