@@ -131,7 +131,7 @@ async fn a_slow_reader_holds_back_its_writer_and_not_the_agents_memory() {
             .sum("tidegate_bytes_total", &[("direction", "out")]);
         let still = now == moved;
         moved = now;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         still
     })
     .await;
