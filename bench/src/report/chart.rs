@@ -365,7 +365,7 @@ mod tests {
         let svg = &charts[0].svg;
         for part in [
             "<title id=\"title\">TCP: processor time of the proxy</title>",
-            "tidegate balancer 0.80 × nginx stream (0.73-0.88).</desc>",
+            "tidegate balancer 0.80 × nginx stream (0.80-0.80).</desc>",
             ">short TCP connection</text>",
             ">CPU, µs per connection</text>",
             ">10.5</text>",

@@ -19,8 +19,9 @@ Less is better in every figure but those *per second*. **Bold** is Tidegate; *it
 peer, against which ratios are made, among the systems that do the same work (of one group); what is
 neither is another peer or a baseline. A figure is the median of the rounds, in which systems took
 turns: \"25.1 (24.8–25.9)\" adds the lowest and the highest round, \"25.1 ±3%\" how far the furthest
-round lies from the median. A ratio is Tidegate over the best peer, its brackets the furthest that any
-two rounds lie apart: *ahead* and *behind* mean that all rounds agree, *even* that they overlap.
+round lies from the median. A ratio is Tidegate over the best peer, of each round, in which both stood
+beside each other in time: its median, and in brackets the lowest and the highest. *Ahead* and *behind*
+mean that five rounds agree, or of three that every one of one lies below every one of the other.
 
 Ratios of TLS compare Tidegate's AWS-LC with the OpenSSL that the distribution links its packages
 with (`haproxy -vv` above), not only proxies: a HAProxy built on another library is another peer.
@@ -224,7 +225,7 @@ mod tests {
         let text = written(tcp().failed("haproxy", "tcp", "answered 502"));
         for part in [
             "Rows of Tidegate compared with a peer: 1. Ahead in 0, even in 0, behind in 1.\n",
-            "\nBehind:\n\n- short TCP connection: tidegate balancer 1.18 × nginx stream (1.09-1.28)\n",
+            "\nBehind:\n\n- short TCP connection: tidegate balancer 1.18 × nginx stream (1.16-1.20)\n",
             "\n**Failed, which fails the run:**\n\n- short TCP connection: haproxy tcp\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");

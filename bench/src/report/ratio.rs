@@ -21,6 +21,9 @@ pub struct Ratio<'a> {
     pub figure: Spread,
     /// The peer that took least, and what it took; `None` when no peer has a figure.
     pub peer: Option<(&'a System, Spread)>,
+    /// Ours over the peer's in each round, in which both stood beside each other in
+    /// time: a machine that is slower for a while is slower for both.
+    paired: Option<Spread>,
     /// Rounds behind the figure with fewer of them.
     pub rounds: usize,
 }
@@ -28,15 +31,19 @@ pub struct Ratio<'a> {
 /// What a ratio says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Every round of ours took less than every round of the peer's.
+    /// Ours took less than the peer's in each of at least [`ENOUGH`] rounds; in fewer,
+    /// every round of ours took less than every round of the peer's.
     Ahead,
-    /// Rounds overlap: no difference that this run can show.
+    /// No difference that this run can show.
     Even,
-    /// Every round of ours took more than every round of the peer's.
+    /// The same with more.
     Behind,
     /// One round, or no ratio.
     Unknown,
 }
+
+/// Two that are alike agree in so many rounds by chance once in sixteen times.
+const ENOUGH: usize = 5;
 
 /// For each Tidegate row of this case that has a figure, how it compares with the best
 /// peer of its group. Empty when there is no such case or no such row.
@@ -68,8 +75,18 @@ fn ratio<'a>(
         group: &row.group,
         figure,
         peer,
+        paired: theirs.and_then(|theirs| paired(row, theirs, metric)),
         rounds,
     })
+}
+
+/// One row over the other, round by round; `None` when they have not the same rounds, or
+/// one had nothing in a round.
+fn paired(row: &Row, base: &Row, metric: &str) -> Option<Spread> {
+    let (ours, theirs) = (values(row, metric), values(base, metric));
+    let comparable = ours.len() == theirs.len() && theirs.iter().all(|&base| base > 0.0);
+    let ratios = ours.iter().zip(theirs).map(|(value, base)| value / base);
+    Spread::of(&ratios.collect::<Vec<_>>()).filter(|_| comparable)
 }
 
 /// Of one side of one group, the system with the lowest median, of a rate the highest.
@@ -123,9 +140,13 @@ fn rows<'a>(
 }
 
 fn rounds(row: &Row, metric: &str) -> usize {
+    values(row, metric).len()
+}
+
+fn values<'a>(row: &'a Row, metric: &str) -> &'a [f64] {
     match &row.outcome {
-        Outcome::Measured(metrics) => metrics.get(metric).map_or(0, Vec::len),
-        Outcome::Absent(_) | Outcome::Failed(_) => 0,
+        Outcome::Measured(metrics) => metrics.get(metric).map_or(&[], Vec::as_slice),
+        Outcome::Absent(_) | Outcome::Failed(_) => &[],
     }
 }
 
@@ -133,15 +154,17 @@ impl Ratio<'_> {
     /// Ours over the peer's, below 1 when ours took less; `None` without a peer, or when
     /// the peer took nothing.
     pub fn spread(&self) -> Option<Spread> {
-        over(self.figure, self.peer?.1)
+        self.paired.or_else(|| over(self.figure, self.peer?.1))
     }
 
     /// What it says.
     pub fn standing(&self) -> Standing {
-        match self.spread() {
-            Some(ratio) if self.rounds > 1 => Standing::of(ratio),
-            _ => Standing::Unknown,
-        }
+        let spread = match self.rounds {
+            0 | 1 => None,
+            ENOUGH.. => self.spread(),
+            _ => self.peer.and_then(|(_, taken)| over(self.figure, taken)),
+        };
+        spread.map_or(Standing::Unknown, Standing::of)
     }
 
     /// "1.03 × nginx stream (0.97-1.10)", or why there is none.
@@ -206,7 +229,7 @@ mod tests {
             .measured("haproxy", "tcp", &[12.0, 12.0, 12.0]);
         assert_eq!(
             told(sample, "tcp-short"),
-            ["short TCP connection: tidegate balancer 1.03 × nginx stream (0.97-1.09)"]
+            ["short TCP connection: tidegate balancer 1.03 × nginx stream (1.02-1.04)"]
         );
     }
 
@@ -296,6 +319,28 @@ mod tests {
         let ratio = over(figure, base).unwrap();
         assert_eq!((ratio.low, ratio.high), (0.4, f64::INFINITY));
         assert_eq!(Standing::of(ratio), Standing::Even);
+    }
+
+    #[test]
+    fn a_machine_that_is_slow_for_a_round_is_so_for_both() {
+        let theirs = [10.0, 20.0, 10.0, 30.0, 10.0];
+        let ours = theirs.map(|value| value * 0.9);
+        let results = Sample::tcp_short()
+            .measured("tidegate", "tcp", &ours)
+            .measured("nginx", "tcp", &theirs)
+            .results();
+        let ratio = ratios(&results, "tcp-short")[0];
+        assert_eq!(ratio.against(), "0.90 × nginx stream (0.90-0.90)");
+        assert_eq!(ratio.standing(), Standing::Ahead);
+    }
+
+    #[test]
+    fn three_rounds_that_agree_may_do_so_by_chance() {
+        let results = Sample::tcp_short()
+            .measured("tidegate", "tcp", &[9.0, 18.0, 9.0])
+            .measured("nginx", "tcp", &[10.0, 20.0, 10.0])
+            .results();
+        assert_eq!(ratios(&results, "tcp-short")[0].standing(), Standing::Even);
     }
 
     #[test]

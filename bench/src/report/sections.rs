@@ -463,7 +463,7 @@ mod tests {
             &[
                 "| system | per connection, KiB | × best peer | with none, MiB | left after close, KiB |",
                 "| *nginx stream* | *9.50 (9.00–10.0)* |  | *9.00* | *100* |",
-                "| **tidegate balancer** | **1.25 (1.00–1.50)** | **0.13 (0.10–0.17) ahead** \
+                "| **tidegate balancer** | **1.25 (1.00–1.50)** | **0.13 (0.11–0.15) ahead** \
                  | **9.00** | **100** |",
             ],
         );

@@ -342,7 +342,7 @@ mod tests {
              | direct | 4.00 |  |\n\
              | haproxy tcp | 15.0 |  |\n\
              | *nginx stream* | *12.5 (12.0–13.0)* |  |\n\
-             | **tidegate balancer** | **9.50 (9.00–10.0)** | **0.76 (0.69–0.83) ahead** |\n"
+             | **tidegate balancer** | **9.50 (9.00–10.0)** | **0.76 (0.75–0.77) ahead** |\n"
         );
     }
 

@@ -38,7 +38,10 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             entrants: entrants(),
             conditions: unpinned(processors.0.len()),
             rounds: FEW_ROUNDS,
-            estimate: Duration::from_secs_f64(0.5 + scale.requests as f64 / 500.0),
+            // Half of them in TLS, which a new connection makes ten times as dear.
+            estimate: Duration::from_secs_f64(
+                0.5 + scale.requests as f64 / if keep { 1_250.0 } else { 230.0 },
+            ),
             task: Box::new(Table {
                 keep,
                 requests: scale.requests,
