@@ -231,7 +231,7 @@ fn draw_band(svg: &mut Svg, results: &Results, band: &Band<'_>, top: f64) -> f64
         Line::Group(name) => SMALL.width(name),
         Line::System(system, _) => font_of(system).width(&system.title),
     });
-    let names = names.fold(120.0, f64::max).min(262.0);
+    let names = names.fold(120.0, f64::max).min(290.0);
     let panels = panels(results, band, names);
     let head = panels
         .iter()

@@ -97,6 +97,10 @@ pub(super) fn best<'a>(
     side: Side,
     metric: &str,
 ) -> Option<(&'a System, Spread)> {
+    // How busy a core was is neither good nor bad.
+    if metric.ends_with("_percent") {
+        return None;
+    }
     let members = rows(results, case, side).filter(|(_, row)| row.group == group);
     let figures = members.filter_map(|(system, row)| Some((system, usable(row, metric)?)));
     figures.min_by(|(_, a), (_, b)| {
