@@ -31,7 +31,7 @@ pub struct Ratio<'a> {
 /// What a ratio says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Ours took less than the peer's in each of at least [`ENOUGH`] rounds; in fewer,
+    /// Ours took less than the peer's in each of at least five rounds; in fewer,
     /// every round of ours took less than every round of the peer's.
     Ahead,
     /// No difference that this run can show.
