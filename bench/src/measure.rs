@@ -87,14 +87,6 @@ fn stat(pid: u32) -> Option<(u32, Duration)> {
     Some((u32::try_from(field(4)?).ok()?, reaped))
 }
 
-/// All descendants of a process.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn descendants(pid: u32) -> io::Result<Vec<u32>> {
-    Ok(Tree::read()?.descendants(pid))
-}
-
 /// How busy the machine has been since it was asked first.
 pub struct Machine {
     since: Instant,

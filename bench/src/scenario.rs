@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use rustix::process::{Resource, getrlimit};
 use tokio::time::{Instant, sleep};
 
@@ -137,18 +136,38 @@ pub struct Experiment {
     /// About how long one answer takes, for the time left.
     pub estimate: Duration,
     /// What is done with a started system.
-    pub task: Box<dyn Task>,
+    pub task: Task,
 }
 
-/// What is done with a system: one per kind of experiment.
-pub trait Task {
-    /// Measures a stack that has been started and answers nobody yet.
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
+/// What is done with a started system: one per scenario.
+pub enum Task {
+    /// Asked for files.
+    Files(files::Table),
+    /// Fought over with WebSockets.
+    Websockets(websockets::Fight),
+    /// Kept busy on a core.
+    Cores(cores::Cost),
+    /// Left idle with connections.
+    Memory(memory::Slope),
+    /// Asked by others.
+    Generators(generators::Asked),
+}
+
+impl Task {
+    async fn measure(
+        &self,
+        stage: &Stage,
+        running: &Running,
         conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>>;
+    ) -> Result<Figures, Trouble> {
+        match self {
+            Self::Files(table) => table.fill(stage, running, conditions).await,
+            Self::Websockets(fight) => fight.fight(stage, running, conditions).await,
+            Self::Cores(cost) => cost.watch(stage, running, conditions).await,
+            Self::Memory(slope) => slope.climb(stage, running, conditions).await,
+            Self::Generators(asked) => asked.ask(stage, running, conditions).await,
+        }
+    }
 }
 
 impl Experiment {

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use tokio::time::sleep;
 
 use super::lineup::{BALANCERS, TERMINATORS, pick};
@@ -87,7 +85,7 @@ impl Plan {
             conditions,
             rounds: MANY_ROUNDS,
             estimate: scale.warm_up + scale.window + Duration::from_millis(300),
-            task: Box::new(Cost {
+            task: Task::Cores(Cost {
                 case: self.id,
                 kind: self.kind,
                 pins: self.pins,
@@ -177,26 +175,16 @@ fn streams() -> Vec<Plan> {
     plans
 }
 
-struct Cost {
+/// What is done with a started system.
+pub struct Cost {
     case: String,
     kind: Kind,
     pins: Option<Pins>,
     scale: Scale,
 }
 
-impl Task for Cost {
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
-        conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
-        self.watch(stage, running, conditions).boxed_local()
-    }
-}
-
 impl Cost {
-    async fn watch(
+    pub(super) async fn watch(
         &self,
         stage: &Stage,
         running: &Running,

@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-
 use super::{
     Entrant, Experiment, FEW_ROUNDS, Figures, Processors, Scale, Task, layer, unpinned,
     until_it_gives,
@@ -42,7 +39,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             estimate: Duration::from_secs_f64(
                 0.5 + scale.requests as f64 / if keep { 1_250.0 } else { 230.0 },
             ),
-            task: Box::new(Table {
+            task: Task::Files(Table {
                 keep,
                 requests: scale.requests,
             }),
@@ -226,20 +223,10 @@ fn before_node(
     Entrant::new(id, &title, side, group, Stack::with_app(parts))
 }
 
-struct Table {
+/// What is done with a started system.
+pub struct Table {
     keep: bool,
     requests: usize,
-}
-
-impl Task for Table {
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
-        conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
-        self.fill(stage, running, conditions).boxed_local()
-    }
 }
 
 impl Table {
@@ -255,7 +242,7 @@ impl Table {
         ab.run().await.map(|_| ())
     }
 
-    async fn fill(
+    pub(super) async fn fill(
         &self,
         stage: &Stage,
         running: &Running,

@@ -3,9 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-
 use super::lineup::pick;
 use super::{
     Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, unpinned,
@@ -47,7 +44,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             headline: "cpu_us".to_owned(),
         };
         Experiment {
-            task: Box::new(Asked {
+            task: Task::Generators(Asked {
                 case: case.id.clone(),
                 seconds,
             }),
@@ -70,24 +67,14 @@ const BALANCERS: [&str; 3] = ["haproxy-tcp", "nginx-stream", "tidegate-balancer"
 
 const TERMINATORS: [&str; 3] = ["haproxy-tls-http", "nginx-tls-http-tuned", "tidegate-http"];
 
-struct Asked {
+/// What is done with a started system.
+pub struct Asked {
     case: String,
     seconds: u64,
 }
 
-impl Task for Asked {
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
-        conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
-        self.ask(stage, running, conditions).boxed_local()
-    }
-}
-
 impl Asked {
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         stage: &Stage,
         running: &Running,

@@ -4,8 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use super::lineup::pick;
@@ -42,7 +41,7 @@ pub(super) fn experiments(scale: Scale) -> Vec<Experiment> {
             },
             rounds: FEW_ROUNDS,
             estimate: Duration::from_secs_f64(2.5 + scale.idle.1 as f64 / 1_500.0),
-            task: Box::new(Slope {
+            task: Task::Memory(Slope {
                 case: id.to_owned(),
                 scale,
             }),
@@ -62,24 +61,14 @@ const TERMINATORS: [&str; 7] = [
     "tidegate-http",
 ];
 
-struct Slope {
+/// What is done with a started system.
+pub struct Slope {
     case: String,
     scale: Scale,
 }
 
-impl Task for Slope {
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
-        conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
-        self.climb(stage, running, conditions).boxed_local()
-    }
-}
-
 impl Slope {
-    async fn climb(
+    pub(super) async fn climb(
         &self,
         stage: &Stage,
         running: &Running,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 
 use super::{
     Entrant, Experiment, FEW_ROUNDS, Figures, Processors, Scale, Task, figures, layer, unpinned,
@@ -44,7 +43,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             let per_second = if tls { 900.0 } else { 2_500.0 };
             let seconds = 1.0 + count as f64 / per_second + scale.messages as f64 / 12_000.0;
             all.push(Experiment {
-                task: Box::new(Fight {
+                task: Task::Websockets(Fight {
                     case: case.id.clone(),
                     count,
                     messages: scale.messages,
@@ -175,25 +174,15 @@ fn secure() -> Vec<Entrant> {
     std::iter::once(direct).chain(proxies).collect()
 }
 
-struct Fight {
+/// What is done with a started system.
+pub struct Fight {
     case: String,
     count: usize,
     messages: usize,
 }
 
-impl Task for Fight {
-    fn measure<'a>(
-        &'a self,
-        stage: &'a Stage,
-        running: &'a Running,
-        conditions: Conditions,
-    ) -> LocalBoxFuture<'a, Result<Figures, Trouble>> {
-        self.fight(stage, running, conditions).boxed_local()
-    }
-}
-
 impl Fight {
-    async fn fight(
+    pub(super) async fn fight(
         &self,
         stage: &Stage,
         running: &Running,
