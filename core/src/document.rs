@@ -12,22 +12,24 @@
 mod certificate;
 mod check;
 mod health_check;
+mod listener;
+mod policy;
+mod pool;
 mod read;
 mod value;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::num::NonZeroU32;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::addr::WrittenAddr;
-use crate::pick::Balance;
-use crate::proxy_protocol::Version;
 pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use listener::{ClientIp, Listener, Mode, Tls};
+pub use policy::{Limits, Policy, Timeouts};
+pub use pool::{Backend, Discover, Pool};
 pub use value::{
     AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,
 };
@@ -61,219 +63,6 @@ impl fmt::Display for Role {
             Self::Balancer => "balancer",
             Self::Terminator => "terminator",
         })
-    }
-}
-
-/// A bound address on the agents that the selector picks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Unique among listeners.
-    pub name: Name,
-    /// Which kind of work it is.
-    pub role: Role,
-    /// Labels an agent must have; empty = every agent of the role.
-    #[serde(default, skip_serializing_if = "Labels::is_empty")]
-    pub agents: Labels,
-    /// Where to listen; `:port` is the agent's own address.
-    pub bind: WrittenAddr,
-    /// From whom a PROXY header is required; see [`Listener::accept_proxy`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accept_proxy: Option<AcceptProxy>,
-    /// The policy; absent = everybody, with default timeouts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<Name>,
-    /// TLS, on terminators only and always there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Tls>,
-    /// What is inside the TLS; terminators only, `tcp` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// How the app learns the client's address; terminators only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_ip: Option<ClientIp>,
-    /// Where its connections go.
-    pub pool: Name,
-}
-
-impl Listener {
-    /// `none` on balancers, `balancers` on terminators unless written.
-    pub fn accept_proxy(&self) -> AcceptProxy {
-        self.accept_proxy.clone().unwrap_or(match self.role {
-            Role::Balancer => AcceptProxy::None,
-            Role::Terminator => AcceptProxy::Balancers,
-        })
-    }
-
-    /// `tcp` unless written.
-    pub fn mode(&self) -> Mode {
-        self.mode.unwrap_or(Mode::Tcp)
-    }
-
-    /// `forwarded` in HTTP mode, `none` in TCP mode, unless written.
-    pub fn client_ip(&self) -> ClientIp {
-        self.client_ip.unwrap_or(match self.mode() {
-            Mode::Http => ClientIp::Forwarded,
-            Mode::Tcp => ClientIp::None,
-        })
-    }
-}
-
-/// TLS settings of a terminator's listener.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// By SNI; the first one answers clients that name no other.
-    pub certificates: Vec<Name>,
-}
-
-/// What a terminator understands of the bytes inside the TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// HTTP/1.1, WebSocket upgrades included.
-    Http,
-    /// Bytes.
-    Tcp,
-}
-
-/// How the app learns the client's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientIp {
-    /// X-Forwarded-* and Forwarded (RFC 7239), HTTP mode.
-    Forwarded,
-    /// A PROXY protocol v1 line, TCP mode.
-    ProxyV1,
-    /// A PROXY protocol v2 header, TCP mode.
-    ProxyV2,
-    /// Not at all.
-    None,
-}
-
-impl ClientIp {
-    /// The PROXY header this means, if any.
-    pub fn proxy(self) -> Option<Version> {
-        match self {
-            Self::ProxyV1 => Some(Version::V1),
-            Self::ProxyV2 => Some(Version::V2),
-            Self::Forwarded | Self::None => None,
-        }
-    }
-}
-
-/// Where connections go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pool {
-    /// Unique among pools.
-    pub name: Name,
-    /// How a backend is chosen.
-    #[serde(default)]
-    pub balance: Balance,
-    /// What a balancer says about the client to the backends.
-    #[serde(default)]
-    pub proxy_protocol: ProxyOut,
-    /// Listed by hand ...
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backends: Vec<Backend>,
-    /// ... or found: each agent that serves a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discover: Option<Discover>,
-    /// How backends are checked; absent = `tcp` for listed ones, the agent's
-    /// own health port for discovered ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health_check: Option<HealthCheck>,
-}
-
-/// One address of a pool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Backend {
-    /// Unique in its pool; the address as written unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<BackendName>,
-    /// Where it listens; `:port` is the agent's own address.
-    pub address: WrittenAddr,
-    /// Its share among the others.
-    #[serde(default)]
-    pub weight: Weight,
-}
-
-impl Backend {
-    /// Its name in the pool: health and counts hang on it.
-    pub fn name(&self) -> BackendName {
-        self.name.clone().unwrap_or_else(|| self.address.into())
-    }
-}
-
-/// Where discovered backends come from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Discover {
-    /// A terminator's listener: every agent that serves it is a backend.
-    pub listener: Name,
-}
-
-/// What a listener does about clients.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Unique among policies.
-    pub name: Name,
-    /// Only these, when not empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allow: Vec<Cidr>,
-    /// Never these, whatever `allow` says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deny: Vec<Cidr>,
-    /// Bounds per client.
-    #[serde(default)]
-    pub limits: Limits,
-    /// How long to wait for whom.
-    #[serde(default)]
-    pub timeouts: Timeouts,
-}
-
-/// Bounds per client (IPv4 address or IPv6 /64).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Live connections to a listener from one client; absent = no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections_per_client: Option<NonZeroU32>,
-}
-
-/// How long a listener waits. Every wait on a peer has one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Timeouts {
-    /// For one backend to accept.
-    pub connect: Timeout,
-    /// For everything before the first payload byte: PROXY header, TLS
-    /// handshake, request head, connect.
-    pub first_byte: Timeout,
-    /// Without a byte either way, on TCP and upgraded connections.
-    pub idle: Timeout,
-    /// Between two requests of an HTTP connection.
-    pub keep_alive: Timeout,
-    /// Without a byte after one side has ended its direction.
-    pub half_closed: Timeout,
-    /// A connection's whole life; absent = unbounded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<Timeout>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Timeout::from_secs(5),
-            first_byte: Timeout::from_secs(10),
-            idle: Timeout::from_secs(3600),
-            keep_alive: Timeout::from_secs(60),
-            half_closed: Timeout::from_secs(30),
-            max_age: None,
-        }
     }
 }
 
