@@ -139,10 +139,10 @@ impl State {
         repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
         for spec in &snapshot.listeners {
-            let Some(pool) = pools.get(&spec.pool) else {
+            let Some(pool) = spec.pool.as_ref().and_then(|name| pools.get(name)) else {
                 mistakes.push(Mistake::new(
                     format!("/listeners/{}", spec.name),
-                    format!("pool {} is not in the snapshot", spec.pool),
+                    "its pool is not in the snapshot",
                 ));
                 continue;
             };
@@ -200,7 +200,7 @@ impl State {
     ) -> Listener {
         let policy = &spec.policy;
         let role = match spec.work {
-            Work::Balance => Role::Balancer,
+            Work::Balance | Work::Redirect(_) => Role::Balancer,
             Work::Terminate(_) => Role::Terminator,
         };
         Listener {

@@ -9,13 +9,16 @@
 //! To add a field: put it on its struct with a default, and if it refers to or
 //! excludes something else, add the rule to `check`.
 
+mod bounded;
 mod certificate;
 mod check;
 mod health_check;
+mod index;
 mod listener;
 mod policy;
 mod pool;
 mod read;
+mod server_name;
 mod value;
 
 use std::collections::BTreeSet;
@@ -25,11 +28,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use bounded::{Bounded, Keepalive, UserTimeout};
 pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
-pub use listener::{ClientIp, Listener, Mode, Tls};
+pub(crate) use index::Index;
+pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
 pub use policy::{Limits, Policy, Timeouts};
 pub use pool::{Backend, Discover, Pool};
+pub use server_name::{ServerName, ServerPattern};
 pub use value::{
     AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,
 };
@@ -176,12 +182,11 @@ impl Document {
         };
         mistakes.into_iter().map(located).collect()
     }
+}
 
-    /// The policy a listener names, or the default one.
-    pub fn policy(&self, name: Option<&Name>) -> Option<&Policy> {
-        let name = name?;
-        self.policies.iter().find(|p| p.name == *name)
-    }
+/// Whether a field need not be written: its absence says the same.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The document, unless something is wrong with it.

@@ -6,17 +6,18 @@
 //! on one address, a certificate that nobody has. Those come back as mistakes
 //! with pointers into the document, like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod listener;
+mod pool;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
 use crate::document::{
-    AcceptProxy, AdminState, BackendName, CheckKind, ClientIp, Discover, Document, HealthCheck,
-    HttpCheck, Labels, Listener, Mistake, Mode, Name, Pool, ProxyOut, Role, Weight,
+    AdminState, BackendName, Document, Index, Labels, Listener, Mistake, Name, Role,
 };
-use crate::health::Start;
-use crate::snapshot::{self, Fingerprint, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// What the fleet is: rows, never anybody's connections.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,9 @@ pub struct AdminKey {
 
 impl Facts {
     fn admin(&self, pool: &Name, backend: &BackendName, agent: &Name) -> AdminState {
+        if self.admin.is_empty() {
+            return AdminState::Ready;
+        }
         let said = |agent: Option<&Name>| {
             self.admin.get(&AdminKey {
                 pool: pool.clone(),
@@ -53,9 +57,6 @@ impl Facts {
                 agent: agent.cloned(),
             })
         };
-        if self.admin.is_empty() {
-            return AdminState::Ready;
-        }
         said(Some(agent))
             .or_else(|| said(None))
             .copied()
@@ -107,267 +108,78 @@ pub struct Chain {
 /// # Errors
 /// Everything that is impossible there.
 pub fn plan(document: &Document, facts: &Facts, agent: &Agent) -> Result<Snapshot, Vec<Mistake>> {
-    let mut planning = Planning {
-        document,
-        facts,
-        agent,
-        mistakes: Vec::new(),
-    };
-    let served: Vec<(usize, &Listener)> = document
-        .listeners
-        .iter()
-        .enumerate()
-        .filter(|(_, l)| agent.serves(l))
-        .collect();
-
-    planning.addresses_are_apart(&served);
-    let pools = document
-        .pools
-        .iter()
-        .filter(|p| served.iter().any(|(_, l)| l.pool == p.name));
-    let snapshot = Snapshot {
-        listeners: sorted(
-            served
-                .iter()
-                .map(|(i, l)| planning.listener(*i, l))
-                .collect(),
-            |l: &snapshot::Listener| &l.name,
-        ),
-        pools: sorted(
-            pools.map(|p| planning.pool(p)).collect(),
-            |p: &snapshot::Pool| &p.name,
-        ),
-        certificates: planning.certificates(&served),
-    };
-    if planning.mistakes.is_empty() {
-        Ok(snapshot)
-    } else {
-        Err(planning.mistakes)
-    }
+    Planner::new(document, facts).plan(agent)
 }
 
-struct Planning<'a> {
+/// Document and facts, prepared once to plan for many agents.
+pub struct Planner<'a> {
     document: &'a Document,
     facts: &'a Facts,
-    agent: &'a Agent,
-    mistakes: Vec<Mistake>,
+    index: Index<'a>,
+    /// The balancers of the fleet at exactly their addresses, sorted.
+    balancers: Vec<IpNet>,
+    /// By discovered listener: the agents that serve it, by id.
+    members: HashMap<&'a Name, Vec<(&'a Agent, SocketAddr)>>,
 }
 
-impl Planning<'_> {
-    fn addresses_are_apart(&mut self, served: &[(usize, &Listener)]) {
-        let health = SocketAddr::new(self.agent.address, self.agent.health_port);
-        let mut taken = vec![(health, "the agent's health port".to_owned())];
-        for (index, listener) in served {
-            let address = listener.bind.on(self.agent.address);
-            let clash = taken.iter().find(|(other, _)| overlap(*other, address));
-            if let Some((other, whose)) = clash {
-                self.mistakes.push(Mistake::new(
-                    format!("/listeners/{index}/bind"),
-                    format!(
-                        "{address} on this agent is taken by {whose} ({other}): bind another port \
-                         or address, or select other agents"
-                    ),
-                ));
-            }
-            taken.push((address, format!("listener {}", listener.name)));
-        }
-    }
-
-    fn listener(&mut self, index: usize, listener: &Listener) -> snapshot::Listener {
-        snapshot::Listener {
-            name: listener.name.clone(),
-            bind: listener.bind.on(self.agent.address),
-            accept_proxy: self.accept_proxy(index, listener),
-            policy: self.policy(listener),
-            pool: listener.pool.clone(),
-            announce: match listener.role {
-                Role::Balancer => self.pool_announces(&listener.pool),
-                Role::Terminator => listener.client_ip().proxy(),
-            },
-            work: match (&listener.tls, listener.role) {
-                (Some(tls), Role::Terminator) => snapshot::Work::Terminate(snapshot::Terminate {
-                    certificates: tls.certificates.clone(),
-                    inside: match listener.mode() {
-                        Mode::Tcp => snapshot::Inside::Tcp,
-                        Mode::Http => snapshot::Inside::Http {
-                            forwarded: listener.client_ip() == ClientIp::Forwarded,
-                        },
-                    },
-                }),
-                _ => snapshot::Work::Balance,
-            },
-        }
-    }
-
-    fn accept_proxy(&mut self, index: usize, listener: &Listener) -> Option<Vec<IpNet>> {
-        match listener.accept_proxy() {
-            AcceptProxy::None => None,
-            AcceptProxy::From(nets) => Some(nets.iter().map(|n| n.net()).collect()),
-            AcceptProxy::Balancers if self.facts.standalone => {
-                self.mistakes.push(Mistake::new(
-                    format!("/listeners/{index}/accept_proxy"),
-                    "balancers (the default on terminators) are known to a fleet only: standalone, \
-                     name the networks they connect from, such as [10.0.0.0/24], or write none",
-                ));
-                None
-            }
-            AcceptProxy::Balancers => {
-                let agents = self.facts.agents.iter();
-                let balancers = agents.filter(|a| a.roles.contains(&Role::Balancer));
-                let exact: BTreeSet<IpNet> = balancers.map(|a| IpNet::from(a.address)).collect();
-                Some(exact.into_iter().collect())
+impl<'a> Planner<'a> {
+    /// Looks at everything once: `plan` for one agent then takes time by what that
+    /// agent runs, not by what all of them are.
+    pub fn new(document: &'a Document, facts: &'a Facts) -> Self {
+        let index = Index::of(document);
+        let mut found = HashMap::new();
+        for discover in document.pools.iter().filter_map(|p| p.discover.as_ref()) {
+            if let Some(listener) = index.listener(&discover.listener) {
+                found.entry(&listener.name).or_insert_with(|| {
+                    let mut serving: Vec<_> = members(listener, &facts.agents).collect();
+                    serving.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+                    serving
+                });
             }
         }
-    }
-
-    fn policy(&self, listener: &Listener) -> snapshot::Policy {
-        let Some(policy) = self.document.policy(listener.policy.as_ref()) else {
-            return snapshot::Policy::default();
-        };
-        snapshot::Policy {
-            allow: policy.allow.iter().map(|c| c.net()).collect(),
-            deny: policy.deny.iter().map(|c| c.net()).collect(),
-            limits: policy.limits,
-            timeouts: policy.timeouts,
+        let balancers = facts.agents.iter();
+        let balancers = balancers.filter(|a| a.roles.contains(&Role::Balancer));
+        let exact: BTreeSet<IpNet> = balancers.map(|a| IpNet::from(a.address)).collect();
+        Self {
+            document,
+            facts,
+            index,
+            balancers: exact.into_iter().collect(),
+            members: found,
         }
     }
 
-    fn pool_announces(&self, name: &Name) -> Option<crate::proxy_protocol::Version> {
-        let pool = self.document.pools.iter().find(|p| p.name == *name)?;
-        pool.proxy_protocol.version()
-    }
-
-    fn pool(&self, pool: &Pool) -> snapshot::Pool {
-        let check = match (&pool.health_check, &pool.discover) {
-            (Some(check), _) => check.clone(),
-            (None, Some(discover)) => agents_own_check(discover),
-            (None, None) => HealthCheck::of(CheckKind::Tcp),
+    /// What `agent` must run.
+    ///
+    /// # Errors
+    /// Everything that is impossible there.
+    pub fn plan(&self, agent: &Agent) -> Result<Snapshot, Vec<Mistake>> {
+        let mut planning = Planning {
+            fleet: self,
+            agent,
+            mistakes: Vec::new(),
         };
-        let backends = match &pool.discover {
-            Some(discover) => self.discovered(pool, discover, &check),
-            None => self.listed(pool, &check),
+        let listeners = self.document.listeners.iter().enumerate();
+        let served: Vec<_> = listeners.filter(|(_, l)| agent.serves(l)).collect();
+        planning.addresses_are_apart(&served);
+        let snapshot = Snapshot {
+            listeners: planning.listeners(&served),
+            pools: planning.pools(&served),
+            certificates: planning.certificates(&served),
         };
-        snapshot::Pool {
-            name: pool.name.clone(),
-            balance: pool.balance,
-            backends,
-            check: snapshot::Check {
-                proxy: self.check_announces(pool, &check),
-                kind: check.kind,
-                interval: check.interval,
-                timeout: check.timeout,
-                thresholds: check.thresholds,
-            },
+        if planning.mistakes.is_empty() {
+            Ok(snapshot)
+        } else {
+            Err(planning.mistakes)
         }
     }
+}
 
-    fn listed(&self, pool: &Pool, check: &HealthCheck) -> Vec<snapshot::Backend> {
-        let resolved = |backend: &crate::document::Backend| {
-            let address = backend.address.on(self.agent.reachable());
-            snapshot::Backend {
-                name: backend.name(),
-                address,
-                check_address: on_port(address, check.port.map(std::num::NonZeroU16::get)),
-                weight: backend.weight,
-                start: Start::PresumedUp,
-                admin: self
-                    .facts
-                    .admin(&pool.name, &backend.name(), &self.agent.id),
-            }
-        };
-        pool.backends.iter().map(resolved).collect()
-    }
-
-    /// Each agent that serves the listener. Whether it is connected to the
-    /// control plane plays no part: its checks alone gate traffic.
-    fn discovered(
-        &self,
-        pool: &Pool,
-        discover: &Discover,
-        check: &HealthCheck,
-    ) -> Vec<snapshot::Backend> {
-        let Some(found) = self
-            .document
-            .listeners
-            .iter()
-            .find(|l| l.name == discover.listener)
-        else {
-            return Vec::new();
-        };
-        let asks_agent = pool.health_check.is_none();
-        let mut backends: Vec<snapshot::Backend> = members(found, &self.facts.agents)
-            .map(|(agent, address)| {
-                let port = check.port.map(std::num::NonZeroU16::get);
-                let name = BackendName::from(&agent.id);
-                snapshot::Backend {
-                    admin: self.facts.admin(&pool.name, &name, &self.agent.id),
-                    name,
-                    address,
-                    check_address: if asks_agent {
-                        SocketAddr::new(agent.reachable(), agent.health_port)
-                    } else {
-                        on_port(address, port)
-                    },
-                    weight: Weight::default(),
-                    start: Start::Down,
-                }
-            })
-            .collect();
-        backends.sort_by(|a, b| a.name.cmp(&b.name));
-        backends
-    }
-
-    /// A check on the traffic's port has to look like the traffic: a backend
-    /// that requires a PROXY header would refuse it otherwise.
-    fn check_announces(
-        &self,
-        pool: &Pool,
-        check: &HealthCheck,
-    ) -> Option<crate::proxy_protocol::Version> {
-        if let Some(proxy) = check.proxy {
-            return proxy.version();
-        }
-        let own_port =
-            check.port.is_some() || (pool.discover.is_some() && pool.health_check.is_none());
-        if own_port {
-            return None;
-        }
-        let from_terminator = || {
-            let mut listeners = self.document.listeners.iter();
-            let one = listeners.find(|l| l.pool == pool.name && l.role == Role::Terminator)?;
-            one.client_ip().proxy()
-        };
-        match pool.proxy_protocol {
-            ProxyOut::None => from_terminator(),
-            proxy => proxy.version(),
-        }
-    }
-
-    fn certificates(&mut self, served: &[(usize, &Listener)]) -> Vec<snapshot::Certificate> {
-        let mut certificates = BTreeMap::new();
-        for (index, listener) in served {
-            let names = listener
-                .tls
-                .iter()
-                .flat_map(|tls| tls.certificates.iter().enumerate());
-            for (i, name) in names {
-                let Some(chain) = self.facts.certificates.get(name) else {
-                    self.mistakes.push(Mistake::new(
-                        format!("/listeners/{index}/tls/certificates/{i}"),
-                        format!("certificate {name} has no chain and key: give it some first"),
-                    ));
-                    continue;
-                };
-                let certificate = snapshot::Certificate {
-                    name: name.clone(),
-                    fingerprint: Fingerprint::of(chain.pem.as_bytes()),
-                    chain: chain.pem.clone(),
-                };
-                certificates.insert(name.clone(), certificate);
-            }
-        }
-        certificates.into_values().collect()
-    }
+/// The plan of one agent under way; listeners with their index in the document.
+struct Planning<'a> {
+    fleet: &'a Planner<'a>,
+    agent: &'a Agent,
+    mistakes: Vec<Mistake>,
 }
 
 /// The agents that serve a listener, each with where others reach it: the members
@@ -385,39 +197,6 @@ pub fn members<'a>(
         }
         (agent, address)
     })
-}
-
-/// The agent's health port answers for the listener and the processes behind it.
-fn agents_own_check(discover: &Discover) -> HealthCheck {
-    let path = format!("/health/{}", discover.listener);
-    match path.parse() {
-        Ok(path) => HealthCheck::of(CheckKind::Http(HttpCheck {
-            path,
-            host: None,
-            expect: None,
-        })),
-        // A name holds no character that a path refuses.
-        Err(_) => HealthCheck::of(CheckKind::Tcp),
-    }
-}
-
-fn on_port(address: SocketAddr, port: Option<u16>) -> SocketAddr {
-    SocketAddr::new(address.ip(), port.unwrap_or(address.port()))
-}
-
-/// Whether two sockets cannot both be bound: an unspecified address takes the
-/// port on every address of its family, `[::]` on IPv4 as well.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let covers = |wide: IpAddr, ip: IpAddr| match wide {
-        IpAddr::V4(v4) => v4.is_unspecified() && ip.is_ipv4(),
-        IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED,
-    };
-    a.port() == b.port() && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
-}
-
-fn sorted<T>(mut resources: Vec<T>, name: impl Fn(&T) -> &Name) -> Vec<T> {
-    resources.sort_by(|a, b| name(a).cmp(name(b)));
-    resources
 }
 
 #[cfg(test)]

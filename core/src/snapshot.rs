@@ -9,7 +9,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::document::{AdminState, BackendName, CheckKind, Limits, Name, Timeout, Timeouts};
+use crate::document::{
+    AdminState, BackendName, CheckKind, Limits, Name, Plain, Redirect, Tcp, Timeout, Timeouts,
+    is_default,
+};
 use crate::health::{Start, Thresholds};
 use crate::pick::{Balance, Load};
 use crate::proxy_protocol::Version;
@@ -59,12 +62,39 @@ pub struct Listener {
     pub accept_proxy: Option<Vec<IpNet>>,
     /// What it does about clients.
     pub policy: Policy,
-    /// Where its connections go; the pool is in the snapshot.
-    pub pool: Name,
-    /// The PROXY header written to the backend.
+    /// Where its connections go; beside routes, those that match none. The pool is
+    /// in the snapshot. Absent = they are refused, or the listener redirects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
+    /// The PROXY header written to the backends of `pool`.
     pub announce: Option<Version>,
     /// What is done with the bytes.
     pub work: Work,
+    /// Pools by server name; no name is there twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// What becomes of a connection without TLS, where there are routes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub plain: Plain,
+    /// Whether nothing is connected before the client's first bytes. Balancers only:
+    /// a terminator's clients always speak first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub client_first: bool,
+    /// How the kernel treats its sockets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tcp: Tcp,
+}
+
+/// Server names, and where connections that ask for one of them go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Names in lower case, or `*.` and a name: all those below it.
+    pub sni: Vec<String>,
+    /// The pool, which is in the snapshot.
+    pub pool: Name,
+    /// The PROXY header written to its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Version>,
 }
 
 /// What a listener does with the bytes.
@@ -75,6 +105,8 @@ pub enum Work {
     Balance,
     /// Terminates TLS.
     Terminate(Terminate),
+    /// Answers plain HTTP with a redirect to https.
+    Redirect(Redirect),
 }
 
 /// TLS, and what is inside it.
@@ -139,7 +171,7 @@ pub struct Backend {
     /// Whether it takes traffic before its first check.
     pub start: Start,
     /// What the operator says of it.
-    #[serde(default, skip_serializing_if = "is_ready")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub admin: AdminState,
 }
 
@@ -151,12 +183,6 @@ impl Backend {
             in_flight,
         }
     }
-}
-
-// The signature is serde's.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]
-fn is_ready(state: &AdminState) -> bool {
-    *state == AdminState::Ready
 }
 
 /// How a pool's backends are checked.

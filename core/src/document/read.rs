@@ -184,8 +184,9 @@ pub(super) fn resource<T: DeserializeOwned>(
 
 /// Fields that hold a mapping. serde would also take a list there, and read the
 /// fields by their place.
-const MAPPINGS: [&str; 7] = [
+const MAPPINGS: [&str; 8] = [
     "tls",
+    "redirect",
     "discover",
     "health_check",
     "http",

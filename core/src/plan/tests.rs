@@ -1,4 +1,7 @@
 use super::*;
+use crate::document::{CheckKind, Plain};
+use crate::health::Start;
+use crate::snapshot::Work;
 use proptest::prelude::*;
 
 const CHAIN: &str = "-----BEGIN CERTIFICATE-----\n";
@@ -261,4 +264,95 @@ proptest! {
     fn any_bytes_are_a_snapshot_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = Snapshot::decode(&bytes);
     }
+}
+
+/// What agents of another version have and compare: fields that nobody uses take no
+/// part in it.
+#[test]
+fn a_snapshot_without_new_settings_has_the_bytes_it_always_had() {
+    let document = document(
+        "listeners:
+- {name: edge, role: balancer, bind: ':443', pool: apps}
+- {name: tls, role: terminator, bind: ':8443', accept_proxy: [10.0.0.0/8], tls: {certificates: [play]}, pool: apps}
+pools: [{name: apps, backends: [{address: '10.0.0.9:1'}]}]
+certificates: [{name: play}]",
+    );
+    let mut facts = facts();
+    facts.agents[0].roles = [Role::Balancer, Role::Terminator].into();
+    let snapshot = plan(&document, &facts, &facts.agents[0]).unwrap();
+    let policy = r#"{"allow":[],"deny":[],"limits":{},"timeouts":{"connect":"5s","first_byte":"10s","idle":"1h","keep_alive":"1m","half_closed":"30s"}}"#;
+    let bytes = [
+        r#"{"listeners":[{"name":"edge","bind":"10.0.0.1:443","accept_proxy":null,"policy":"#,
+        policy,
+        r#","pool":"apps","announce":null,"work":"balance"},"#,
+        r#"{"name":"tls","bind":"10.0.0.1:8443","accept_proxy":["10.0.0.0/8"],"policy":"#,
+        policy,
+        r#","pool":"apps","announce":null,"work":{"terminate":{"certificates":["play"],"inside":"tcp"}}}],"#,
+        r#""pools":[{"name":"apps","balance":"least_connections","#,
+        r#""backends":[{"name":"10.0.0.9:1","address":"10.0.0.9:1","check_address":"10.0.0.9:1","weight":1,"start":"presumed_up"}],"#,
+        r#""check":{"kind":"tcp","interval":"2s","timeout":"1s","thresholds":{"rise":2,"fall":3},"proxy":null}}],"#,
+        r#""certificates":[{"name":"play","fingerprint":"b93f51c3ac1bdd90edcce2019d2452a328cbf97443f3744cc7ec63033a5b2c16","#,
+        r#""chain":"-----BEGIN CERTIFICATE-----\n"}]}"#,
+    ];
+    assert_eq!(
+        String::from_utf8(snapshot.encode()).unwrap(),
+        bytes.concat()
+    );
+    assert_eq!(
+        Snapshot::decode(bytes.concat().as_bytes()).unwrap(),
+        snapshot
+    );
+}
+
+/// What one balancer runs of this document.
+fn balancer_runs(text: &str) -> Snapshot {
+    let facts = facts();
+    plan(&document(text), &facts, &facts.agents[0]).unwrap()
+}
+
+#[test]
+fn every_pool_that_a_route_names_is_in_the_snapshot_and_says_how_it_announces() {
+    let snapshot = balancer_runs(
+        "listeners:
+- {name: edge, role: balancer, bind: ':443', plain: pool, pool: rest, tcp: {backlog: 9},
+   routes: [{sni: [Play.example.com, '*.Example.com'], pool: play}, {sni: [chat.b], pool: chat}]}
+- {name: elsewhere, role: balancer, agents: {tier: other}, bind: ':80', pool: other}
+pools:
+- {name: rest, proxy_protocol: v1, backends: [{address: '10.0.0.9:1'}]}
+- {name: play, proxy_protocol: v2, backends: [{address: '10.0.0.9:2'}]}
+- {name: chat, backends: [{address: '10.0.0.9:3'}]}
+- {name: other, backends: [{address: '10.0.0.9:4'}]}",
+    );
+    let pools: Vec<&str> = snapshot.pools.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(pools, ["chat", "play", "rest"]);
+    let edge = &snapshot.listeners[0];
+    let v2 = Some(crate::proxy_protocol::Version::V2);
+    let routes: Vec<_> = edge
+        .routes
+        .iter()
+        .map(|r| (r.pool.as_str(), r.announce))
+        .collect();
+    assert_eq!(routes, [("play", v2), ("chat", None)]);
+    assert_eq!(edge.routes[0].sni, ["play.example.com", "*.example.com"]);
+    assert_eq!(edge.announce, Some(crate::proxy_protocol::Version::V1));
+    assert!(edge.client_first);
+    assert_eq!(edge.plain, Plain::Pool);
+    assert_eq!(edge.tcp.backlog.get(), 9);
+    assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
+}
+
+#[test]
+fn a_redirect_leads_nowhere() {
+    let snapshot = balancer_runs(
+        "listeners: [{name: plain, role: balancer, bind: ':80', redirect: {port: 8443}}]
+pools: [{name: unused, backends: [{address: '10.0.0.9:1'}]}]",
+    );
+    assert!(snapshot.pools.is_empty());
+    let listener = &snapshot.listeners[0];
+    assert_eq!((&listener.pool, listener.announce), (&None, None));
+    let Work::Redirect(redirect) = listener.work else {
+        panic!("{:?}", listener.work);
+    };
+    assert_eq!((redirect.port.get(), redirect.status.get()), (8443, 308));
+    assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
 }
