@@ -33,7 +33,7 @@ pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub(crate) use index::Index;
 pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
-pub use policy::{Limits, Policy, Timeouts};
+pub use policy::{Limits, Policy, Rate, Timeouts};
 pub use pool::{Backend, Discover, Pool};
 pub use server_name::{ServerName, ServerPattern};
 pub use value::{

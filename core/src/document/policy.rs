@@ -19,7 +19,7 @@ pub struct Policy {
     /// Never these, whatever `allow` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<Cidr>,
-    /// Bounds per client.
+    /// How much of whom.
     #[serde(default)]
     pub limits: Limits,
     /// How long to wait for whom.
@@ -27,13 +27,63 @@ pub struct Policy {
     pub timeouts: Timeouts,
 }
 
-/// Bounds per client (IPv4 address or IPv6 /64).
+/// How much of whom, counted by each agent on each listener for itself. A client
+/// is an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Live connections to a listener from one client; absent = no bound.
+    /// Live connections from one client; absent = no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_per_client: Option<NonZeroU32>,
+    /// New connections from one client; the surplus is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_per_client: Option<Rate>,
+    /// Live connections from all clients; absent = no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<NonZeroU32>,
+    /// New connections from all clients; the surplus waits to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_connections: Option<Rate>,
+}
+
+/// So many in each second, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenRate", into = "WrittenRate")]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: NonZeroU32,
+    /// At once; as many as in a second unless written.
+    pub burst: NonZeroU32,
+}
+
+/// A rate as people write it.
+#[derive(Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { per_second: 10, burst: 20 }"
+)]
+struct WrittenRate {
+    per_second: NonZeroU32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<NonZeroU32>,
+}
+
+impl From<WrittenRate> for Rate {
+    fn from(written: WrittenRate) -> Self {
+        Self {
+            per_second: written.per_second,
+            burst: written.burst.unwrap_or(written.per_second),
+        }
+    }
+}
+
+impl From<Rate> for WrittenRate {
+    fn from(rate: Rate) -> Self {
+        Self {
+            per_second: rate.per_second,
+            burst: Some(rate.burst),
+        }
+    }
 }
 
 /// How long a listener waits. Every wait on a peer has one of these.
@@ -51,7 +101,8 @@ pub struct Timeouts {
     pub keep_alive: Timeout,
     /// Without a byte after one side has ended its direction.
     pub half_closed: Timeout,
-    /// A connection's whole life; absent = unbounded.
+    /// A connection's whole life; absent = unbounded. Each draws its own from the
+    /// last tenth before it, so that what came at once does not come back at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Timeout>,
 }

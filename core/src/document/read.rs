@@ -184,7 +184,7 @@ pub(super) fn resource<T: DeserializeOwned>(
 
 /// Fields that hold a mapping. serde would also take a list there, and read the
 /// fields by their place.
-const MAPPINGS: [&str; 8] = [
+const MAPPINGS: [&str; 10] = [
     "tls",
     "redirect",
     "discover",
@@ -192,6 +192,8 @@ const MAPPINGS: [&str; 8] = [
     "http",
     "tcp",
     "limits",
+    "new_per_client",
+    "new_connections",
     "timeouts",
 ];
 

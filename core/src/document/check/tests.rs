@@ -289,3 +289,42 @@ certificates: [{ name: c }]
         "{found:?}"
     );
 }
+
+#[test]
+fn rates_and_limits_are_at_least_one() {
+    fn policy(limits: &str) -> String {
+        format!("policies: [ {{ name: p, limits: {{ {limits} }} }} ]")
+    }
+    let rows = [
+        (
+            "connections: 1, new_per_client: { per_second: 5 }, new_connections: { per_second: 1000, burst: 10 }",
+            "",
+        ),
+        ("connections: 0", "/policies/0/limits/connections nonzero"),
+        (
+            "new_per_client: { per_second: 0 }",
+            "/policies/0/limits/new_per_client/per_second nonzero",
+        ),
+        (
+            "new_per_client: { burst: 5 }",
+            "/policies/0/limits/new_per_client per_second",
+        ),
+        (
+            "new_per_client: 5",
+            "/policies/0/limits/new_per_client { per_second: 10",
+        ),
+        (
+            "new_connections: { per_second: 1, burst: 0 }",
+            "/policies/0/limits/new_connections/burst nonzero",
+        ),
+        (
+            "new_connections: [1, 2]",
+            "/policies/0/limits/new_connections mapping",
+        ),
+        (
+            "new_connections: { per_second: 1, per_minute: 2 }",
+            "/policies/0/limits/new_connections/per_minute unknown",
+        ),
+    ];
+    each(policy, &rows);
+}
