@@ -154,11 +154,8 @@ fn pick(
         .pick(pool.backends.len(), |index| {
             let backend = pool.backends.get(index)?;
             let eligible = backend.takes_connections() && !tried.0.contains(&index);
-            eligible.then(|| {
-                backend
-                    .spec
-                    .load(backend.facts.in_flight.load(Ordering::Relaxed))
-            })
+            let in_flight = backend.facts.in_flight.load(Ordering::Relaxed);
+            backend.spec.load(in_flight).filter(|_| eligible)
         })?;
     tried.0.push(index);
     let backend = pool.backends.get(index)?;

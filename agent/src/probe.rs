@@ -157,8 +157,17 @@ impl Checking {
             written.map_err(|e| format!("PROXY header: {}", in_words(&e)))?;
         }
         match &self.check.kind {
-            CheckKind::Tcp => Ok("accepted".into()),
+            CheckKind::Tcp | CheckKind::Tls(_) => Ok("accepted".into()),
             CheckKind::Http(http) => http_status(stream, http, self.address).await,
+            CheckKind::Agent(asked) => {
+                let path = format!("/health/{}", asked.listener).parse();
+                let http = HttpCheck {
+                    path: path.map_err(|e| format!("HTTP: {e}"))?,
+                    host: None,
+                    expect: None,
+                };
+                http_status(stream, &http, self.address).await
+            }
         }
     }
 

@@ -15,8 +15,10 @@ mod check;
 mod health_check;
 mod index;
 mod listener;
+mod passive;
 mod policy;
 mod pool;
+mod proxy_protocol;
 mod read;
 mod server_name;
 mod value;
@@ -30,11 +32,13 @@ use serde_json::Value;
 
 pub use bounded::{Bounded, Keepalive, UserTimeout};
 pub use certificate::{Certificate, Material, SecretPem};
-pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use health_check::{AgentCheck, CheckKind, CheckProxy, HealthCheck, HttpCheck, TlsCheck};
 pub(crate) use index::Index;
 pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
+pub use passive::{Ejecting, Passive};
 pub use policy::{Limits, Policy, Rate, Timeouts};
-pub use pool::{Backend, Discover, Pool};
+pub use pool::{AllDown, Backend, Backups, BoundedLoad, Discover, MaxQueue, Pool, Retries};
+pub use proxy_protocol::{Extensions, ProxyProtocol};
 pub use server_name::{ServerName, ServerPattern};
 pub use value::{
     AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,

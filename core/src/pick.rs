@@ -19,6 +19,10 @@ pub enum Balance {
     LeastConnections,
     /// In turn, as often as the weight says.
     RoundRobin,
+    /// To the less loaded of two drawn by weight.
+    RandomTwo,
+    /// By the client's address: the same client to the same backend.
+    SourceHash,
 }
 
 /// What is asked about one eligible backend.
@@ -72,7 +76,9 @@ impl Picker {
             .chain(0..start)
             .filter_map(|i| load(i).map(|load| (i, load)));
         let picked = match self.balance {
-            Balance::LeastConnections => least_loaded(eligible),
+            Balance::LeastConnections | Balance::RandomTwo | Balance::SourceHash => {
+                least_loaded(eligible)
+            }
             Balance::RoundRobin => {
                 if self.turns.len() != len {
                     self.turns.clear();

@@ -11,13 +11,14 @@ mod pool;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 
 use crate::document::{
-    AdminState, BackendName, Document, Index, Labels, Listener, Mistake, Name, Role,
+    AdminState, BackendName, Document, Index, Labels, Listener, Mistake, Name, Role, Timeout,
 };
-use crate::snapshot::Snapshot;
+use crate::snapshot::{DrainPace, Snapshot};
 
 /// What the fleet is: rows, never anybody's connections.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +28,7 @@ pub struct Facts {
     /// Chains by certificate name.
     pub certificates: BTreeMap<Name, Chain>,
     /// What operators say of backends; absent = ready.
-    pub admin: BTreeMap<AdminKey, AdminState>,
+    pub admin: BTreeMap<AdminKey, Admin>,
     /// Whether there is a fleet whose balancers are known. A standalone agent
     /// knows only itself.
     pub standalone: bool,
@@ -45,10 +46,62 @@ pub struct AdminKey {
     pub agent: Option<Name>,
 }
 
+/// What an operator says of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// The state.
+    pub state: AdminState,
+    /// How its live connections end while it takes nothing new; absent = by
+    /// themselves.
+    pub pace: Option<Pace>,
+}
+
+impl From<AdminState> for Admin {
+    fn from(state: AdminState) -> Self {
+        Self { state, pace: None }
+    }
+}
+
+/// How fast the live connections of a drained backend are closed. It holds the
+/// moment when it was said, so that planning again another time gives the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// So many in each second, on each agent.
+    PerSecond(NonZeroU32),
+    /// All of them, spread over the time given.
+    Within {
+        /// When it was said, in milliseconds since 1970 (UTC).
+        since: u64,
+        /// For how long from then on.
+        within: Timeout,
+    },
+}
+
+impl Pace {
+    fn planned(self) -> DrainPace {
+        match self {
+            Self::PerSecond(rate) => DrainPace::PerSecond(rate),
+            Self::Within { since, within } => {
+                let within = u64::try_from(within.duration().as_millis()).unwrap_or(u64::MAX);
+                DrainPace::Until {
+                    since,
+                    until: since.saturating_add(within),
+                }
+            }
+        }
+    }
+}
+
 impl Facts {
-    fn admin(&self, pool: &Name, backend: &BackendName, agent: &Name) -> AdminState {
+    /// What `agent` is to believe of a backend.
+    fn admin(
+        &self,
+        pool: &Name,
+        backend: &BackendName,
+        agent: &Name,
+    ) -> (AdminState, Option<DrainPace>) {
         if self.admin.is_empty() {
-            return AdminState::Ready;
+            return (AdminState::Ready, None);
         }
         let said = |agent: Option<&Name>| {
             self.admin.get(&AdminKey {
@@ -57,10 +110,10 @@ impl Facts {
                 agent: agent.cloned(),
             })
         };
-        said(Some(agent))
-            .or_else(|| said(None))
-            .copied()
-            .unwrap_or_default()
+        let said = said(Some(agent)).or_else(|| said(None));
+        let Admin { state, pace } = said.copied().unwrap_or_default();
+        let pace = pace.filter(|_| !state.takes_connections());
+        (state, pace.map(Pace::planned))
     }
 }
 

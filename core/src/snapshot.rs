@@ -4,14 +4,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::document::{
-    AdminState, BackendName, CheckKind, Limits, Name, Plain, Redirect, Tcp, Timeout, Timeouts,
-    is_default,
+    AdminState, AllDown, BackendName, Backups, BoundedLoad, CheckKind, Extensions, Limits,
+    MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, is_default,
 };
 use crate::health::{Start, Thresholds};
 use crate::pick::{Balance, Load};
@@ -155,6 +156,37 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How they are checked.
     pub check: Check,
+    /// What one backend may have at most, in percent of its share; with
+    /// `source_hash` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounded_load: Option<BoundedLoad>,
+    /// What a balancer's PROXY header of version 2 holds besides the addresses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub extensions: Extensions,
+    /// Which backups serve.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub backups: Backups,
+    /// What becomes of connections when no backend but backups is up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub all_down: AllDown,
+    /// Connections that may wait for a backend, on this agent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_queue: MaxQueue,
+    /// For how long they wait; absent = the listener's connect timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<Timeout>,
+    /// How long a backend that comes up takes to get its whole share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Timeout>,
+    /// How many other backends are tried after a failed connect.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: Retries,
+    /// What failed connects do to a backend.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub passive: Passive,
+    /// Whether the client's first bytes travel in the SYN to the backend.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fast_open: bool,
 }
 
 /// A backend, resolved for this agent.
@@ -173,15 +205,40 @@ pub struct Backend {
     /// What the operator says of it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub admin: AdminState,
+    /// Live connections that this agent gives it at most; absent = no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<NonZeroU32>,
+    /// Whether it serves only when the others are down.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub backup: bool,
+    /// How its live connections are closed, while the operator lets it take nothing
+    /// new; absent = they end by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainPace>,
+}
+
+/// How fast the live connections of a drained backend are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainPace {
+    /// So many in each second, on this agent.
+    PerSecond(NonZeroU32),
+    /// All of them, spread between two moments with jitter; at the end none is left.
+    /// In milliseconds since 1970 (UTC), by the control plane's clock: planning again
+    /// moves neither, and an agent that starts again goes on where it would be.
+    Until {
+        /// When it begins.
+        since: u64,
+        /// When the last one is closed.
+        until: u64,
+    },
 }
 
 impl Backend {
-    /// What `pick` looks at.
-    pub fn load(&self, in_flight: u32) -> Load {
-        Load {
-            weight: self.weight.get(),
-            in_flight,
-        }
+    /// What `pick` looks at; none when it takes nothing new.
+    pub fn load(&self, in_flight: u32) -> Option<Load> {
+        let weight = self.weight.share()?;
+        Some(Load { weight, in_flight })
     }
 }
 
@@ -198,6 +255,12 @@ pub struct Check {
     pub thresholds: Thresholds,
     /// PROXY header (without a client) in front of it.
     pub proxy: Option<Version>,
+    /// While results are about to change the state; absent = `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_interval: Option<Timeout>,
+    /// While it is down; absent = `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_interval: Option<Timeout>,
 }
 
 /// A certificate: its chain is public, its key is found by the fingerprint.

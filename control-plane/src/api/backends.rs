@@ -204,7 +204,7 @@ fn merged(
     mut seen: HashMap<String, Vec<BackendSeen>>,
 ) -> Vec<Backend> {
     let listed = pool.backends.iter().map(|backend| {
-        let weight = Some(backend.weight.get().get());
+        let weight = Some(backend.weight.get());
         (
             backend.name().to_string(),
             backend.address.to_string(),
@@ -309,7 +309,7 @@ pools:
         let new = "/pools/node/backends/new";
         let rows = [
             (
-                put(new).json(json!({ "address": "nowhere", "weight": 0 })),
+                put(new).json(json!({ "address": "nowhere", "weight": 257 })),
                 vec!["/address", "/weight"],
             ),
             (

@@ -196,7 +196,7 @@ listeners:
 - { name: edge, role: boss, bind: ':444', pool: a }
 - { name: tls, role: terminator, bind: ':8443', pool: gone, tls: { certificates: [never] } }
 pools:
-- { name: a, balance: best, backends: [{ address: ':3000', weight: 0 }, { address: nowhere }] }
+- { name: a, balance: best, backends: [{ address: ':3000', weight: 257 }, { address: nowhere }] }
 - { name: a, backends: [{ address: ':3000' }] }
 - { name: c }
 certificates: [{ name: c, chain: x }]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use tidegate_core::document::{AdminState, Labels, Name, Role};
-use tidegate_core::plan::{AdminKey, Agent, Chain, Facts};
+use tidegate_core::plan::{Admin, AdminKey, Agent, Chain, Facts};
 
 use super::{StoreError, broken};
 
@@ -61,7 +61,7 @@ async fn certificates(connection: &mut PgConnection) -> Result<BTreeMap<Name, Ch
 
 async fn admin_states(
     connection: &mut PgConnection,
-) -> Result<BTreeMap<AdminKey, AdminState>, StoreError> {
+) -> Result<BTreeMap<AdminKey, Admin>, StoreError> {
     let rows = sqlx::query!("select pool, backend, agent, state from admin_states")
         .fetch_all(connection)
         .await?;
@@ -74,7 +74,8 @@ async fn admin_states(
             backend: row.backend.parse().map_err(bad)?,
             agent: agent.map_err(bad)?,
         };
-        states.insert(key, row.state.parse().map_err(bad)?);
+        let state: AdminState = row.state.parse().map_err(bad)?;
+        states.insert(key, state.into());
     }
     Ok(states)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use sqlx::{Postgres, Transaction};
 use tidegate_core::diff::{self, ResourceChange};
 use tidegate_core::document::{AdminState, BackendName, Document, Mistake, Name};
-use tidegate_core::plan::{Facts, plan};
+use tidegate_core::plan::{Facts, Planner};
 use tidegate_core::snapshot::{Fingerprint, Snapshot};
 use tidegate_proto::MAX_SNAPSHOT_BYTES;
 use tidegate_proto::convert::Encoded;
@@ -321,11 +321,12 @@ impl Writing {
 
 /// Plans for every agent; mistakes are told once, with one agent that has them.
 fn plan_all(document: &Document, facts: &Facts) -> Result<BTreeMap<AgentId, Planned>, WriteError> {
+    let planner = Planner::new(document, facts);
     let mut plans = BTreeMap::new();
     let mut mistakes: BTreeMap<String, Mistake> = BTreeMap::new();
     for agent in &facts.agents {
         let id = Uuid::try_parse(agent.id.as_str()).map_err(|why| broken("an agent", why))?;
-        match plan(document, facts, agent).map(|snapshot| encoded(&snapshot)) {
+        match planner.plan(agent).map(|snapshot| encoded(&snapshot)) {
             Ok(Ok(planned)) => {
                 plans.insert(AgentId(id), planned);
             }

@@ -1,5 +1,5 @@
 //! A pool's health check: what is asked, how often, and what passes. People
-//! write the kind as a key beside the numbers; here it is one of two.
+//! write the kind as a key beside the numbers; here it is one of four.
 
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroU16};
@@ -8,8 +8,11 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::value::{BadValue, ProxyOut, Timeout, excerpt, written_as_string};
+use super::is_default;
+use super::server_name::ServerName;
+use super::value::{BadValue, Name, Timeout, excerpt, written_as_string};
 use crate::health::Thresholds;
+use crate::proxy_protocol::Version;
 
 /// How and how often a backend is asked whether it can work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,15 +22,19 @@ pub struct HealthCheck {
     pub kind: CheckKind,
     /// From one check to the next.
     pub interval: Timeout,
+    /// While results are about to change the state, and before the first; absent =
+    /// `interval`.
+    pub fast_interval: Option<Timeout>,
+    /// While it is down; absent = `interval`.
+    pub down_interval: Option<Timeout>,
     /// For the whole check.
     pub timeout: Timeout,
     /// Results in a row that change the state.
     pub thresholds: Thresholds,
     /// Another port than the traffic's.
     pub port: Option<NonZeroU16>,
-    /// The PROXY header in front of the check; `None` = as the traffic has it,
-    /// without a client, when the check goes to the traffic's port.
-    pub proxy: Option<ProxyOut>,
+    /// The PROXY header in front of the check.
+    pub proxy: CheckProxy,
 }
 
 impl HealthCheck {
@@ -35,11 +42,13 @@ impl HealthCheck {
     pub fn of(kind: CheckKind) -> Self {
         Self {
             kind,
-            interval: Timeout::from_secs(2),
-            timeout: Timeout::from_secs(1),
+            interval: default_interval(),
+            fast_interval: None,
+            down_interval: None,
+            timeout: default_timeout(),
             thresholds: default_thresholds(),
             port: None,
-            proxy: None,
+            proxy: CheckProxy::Inherit,
         }
     }
 }
@@ -50,8 +59,68 @@ impl HealthCheck {
 pub enum CheckKind {
     /// Whether it accepts.
     Tcp,
+    /// Whether it shakes hands. Whose certificate it shows plays no part.
+    Tls(TlsCheck),
     /// What it answers to a GET.
     Http(HttpCheck),
+    /// What the agent beside it says on its health port, `/health/<listener>`: also
+    /// how much of its weight it can carry.
+    Agent(AgentCheck),
+}
+
+impl CheckKind {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls(_) => "tls",
+            Self::Http(_) => "http",
+            Self::Agent(_) => "agent",
+        }
+    }
+}
+
+/// A TLS check: a handshake, and nothing after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsCheck {
+    /// The server name to ask for; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<ServerName>,
+}
+
+/// A question to an agent of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentCheck {
+    /// The listener asked about.
+    pub listener: Name,
+}
+
+/// The PROXY header in front of a check; always one without a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckProxy {
+    /// As the traffic has it, when the check goes to the traffic's port.
+    #[default]
+    Inherit,
+    /// None.
+    None,
+    /// Version 1.
+    V1,
+    /// Version 2.
+    V2,
+}
+
+impl CheckProxy {
+    /// What is written, given what goes before the traffic of the same port.
+    pub fn version(self, inherited: impl FnOnce() -> Option<Version>) -> Option<Version> {
+        match self {
+            Self::Inherit => inherited(),
+            Self::None => None,
+            Self::V1 => Some(Version::V1),
+            Self::V2 => Some(Version::V2),
+        }
+    }
 }
 
 /// An HTTP check: `GET path`, and which statuses pass.
@@ -181,9 +250,17 @@ pub(super) struct WrittenHealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpCheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     http: Option<HttpCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentCheck>,
     #[serde(default = "default_interval")]
     interval: Timeout,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fast_interval: Option<Timeout>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    down_interval: Option<Timeout>,
     #[serde(default = "default_timeout")]
     timeout: Timeout,
     #[serde(default = "default_rise")]
@@ -192,8 +269,8 @@ pub(super) struct WrittenHealthCheck {
     fall: NonZeroU8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<NonZeroU16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    proxy: Option<ProxyOut>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    proxy: CheckProxy,
 }
 
 /// `tcp: {}`: nothing to say about it.
@@ -230,18 +307,32 @@ impl TryFrom<WrittenHealthCheck> for HealthCheck {
     type Error = BadValue;
 
     fn try_from(written: WrittenHealthCheck) -> Result<Self, BadValue> {
-        let kind = match (written.tcp, written.http) {
-            (Some(_), Some(_)) => {
-                return Err(BadValue(
-                    "both tcp and http: a pool has one check, keep one".into(),
-                ));
-            }
-            (_, Some(http)) => CheckKind::Http(http),
-            (_, None) => CheckKind::Tcp,
-        };
+        let kinds = [
+            written.tcp.map(|TcpCheck {}| CheckKind::Tcp),
+            written.tls.map(CheckKind::Tls),
+            written.http.map(CheckKind::Http),
+            written.agent.map(CheckKind::Agent),
+        ];
+        let mut kinds = kinds.into_iter().flatten();
+        let kind = kinds.next().unwrap_or(CheckKind::Tcp);
+        if let Some(other) = kinds.next() {
+            return Err(BadValue(format!(
+                "both {} and {}: a pool has one check, keep one",
+                kind.word(),
+                other.word()
+            )));
+        }
+        let has_header = matches!(written.proxy, CheckProxy::V1 | CheckProxy::V2);
+        if has_header && matches!(kind, CheckKind::Agent(_)) {
+            return Err(BadValue(
+                "an agent's health port takes no PROXY header: leave proxy out".into(),
+            ));
+        }
         Ok(Self {
             kind,
             interval: written.interval,
+            fast_interval: written.fast_interval,
+            down_interval: written.down_interval,
             timeout: written.timeout,
             thresholds: Thresholds {
                 rise: written.rise,
@@ -255,14 +346,21 @@ impl TryFrom<WrittenHealthCheck> for HealthCheck {
 
 impl From<HealthCheck> for WrittenHealthCheck {
     fn from(check: HealthCheck) -> Self {
-        let (tcp, http) = match check.kind {
-            CheckKind::Tcp => (Some(TcpCheck {}), None),
-            CheckKind::Http(http) => (None, Some(http)),
-        };
+        let (mut tcp, mut tls, mut http, mut agent) = (None, None, None, None);
+        match check.kind {
+            CheckKind::Tcp => tcp = Some(TcpCheck {}),
+            CheckKind::Tls(check) => tls = Some(check),
+            CheckKind::Http(check) => http = Some(check),
+            CheckKind::Agent(check) => agent = Some(check),
+        }
         Self {
             tcp,
+            tls,
             http,
+            agent,
             interval: check.interval,
+            fast_interval: check.fast_interval,
+            down_interval: check.down_interval,
             timeout: check.timeout,
             rise: check.thresholds.rise,
             fall: check.thresholds.fall,

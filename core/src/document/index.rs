@@ -65,6 +65,20 @@ impl<'a> Index<'a> {
         };
         listener.role == Role::Balancer && listener.client_first.unwrap_or_else(known)
     }
+
+    /// A balancer's listener, if there is one, that connects to the pool before it
+    /// has anything of the client.
+    pub(crate) fn without_first_bytes(&self, pool: &Pool) -> Option<&'a Listener> {
+        let mut leading = self.leading_to(&pool.name).iter().copied();
+        leading.find(|l| l.role == Role::Balancer && !self.client_first(l))
+    }
+
+    /// Whether first bytes travel in the SYN to the pool, written or known: not every
+    /// backend takes them, but terminators do.
+    pub(crate) fn fast_open(&self, pool: &Pool) -> bool {
+        let known = || pool.discover.is_some() && self.without_first_bytes(pool).is_none();
+        pool.fast_open.unwrap_or_else(known)
+    }
 }
 
 fn by_name<T>(resources: &[T], name: impl Fn(&T) -> &Name) -> HashMap<&Name, &T> {

@@ -94,7 +94,10 @@ impl Listener {
 
 /// Server names, and where connections that ask for one of them go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { sni: [play.example.com], pool: NAME }"
+)]
 pub struct Route {
     /// Exact names before patterns, of patterns the longest.
     pub sni: Vec<ServerPattern>,
@@ -115,7 +118,11 @@ pub enum Plain {
 
 /// The answer of a listener that sends plain HTTP to https.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping such as { port: 443, status: 308 }, or {}"
+)]
 pub struct Redirect {
     /// The port in the Location; 443 is left out there (RFC 9110 section 4.2.2).
     pub port: NonZeroU16,

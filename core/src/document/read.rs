@@ -184,13 +184,16 @@ pub(super) fn resource<T: DeserializeOwned>(
 
 /// Fields that hold a mapping. serde would also take a list there, and read the
 /// fields by their place.
-const MAPPINGS: [&str; 10] = [
+const MAPPINGS: [&str; 13] = [
     "tls",
     "redirect",
+    "proxy_protocol",
+    "passive",
     "discover",
     "health_check",
     "http",
     "tcp",
+    "agent",
     "limits",
     "new_per_client",
     "new_connections",

@@ -160,7 +160,7 @@ fn each_mistake_has_its_place() {
         ),
         (
             "/pools/1/backends/0/weight",
-            0.into(),
+            (-1).into(),
             "/pools/1/backends/0/weight",
         ),
         ("/pools/1/balance", "random".into(), "/pools/1/balance"),
@@ -234,7 +234,7 @@ fn each_mistake_has_its_place() {
 fn all_mistakes_of_one_resource_come_at_once() {
     let found = pointers(
         "pools:\n- name: p\n  balance: best\n  backends:\n  - {address: 'x'}\n  - {address: ':1'}\n  \
-         - {address: 'y', weight: 0, colour: 1}\n  health_check: {interval: 1, rise: 0}\n",
+         - {address: 'y', weight: 257, colour: 1}\n  health_check: {interval: 1, rise: 0}\n",
     );
     assert_eq!(
         found,

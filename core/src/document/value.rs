@@ -227,21 +227,26 @@ impl fmt::Display for Cidr {
 
 written_as_string!(Cidr);
 
-/// A backend's share among the others: 1 to 256.
+/// A backend's share among the others: 0 to 256, and 0 takes nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
-pub struct Weight(NonZeroU16);
+pub struct Weight(u16);
 
 impl Weight {
     /// The share.
-    pub fn get(self) -> NonZeroU16 {
+    pub fn get(self) -> u16 {
         self.0
+    }
+
+    /// The share, unless it takes nothing new.
+    pub fn share(self) -> Option<NonZeroU16> {
+        NonZeroU16::new(self.0)
     }
 }
 
 impl Default for Weight {
     fn default() -> Self {
-        Self(NonZeroU16::MIN)
+        Self(1)
     }
 }
 
@@ -249,16 +254,18 @@ impl TryFrom<u16> for Weight {
     type Error = BadValue;
 
     fn try_from(weight: u16) -> Result<Self, BadValue> {
-        NonZeroU16::new(weight)
-            .filter(|w| w.get() <= 256)
-            .map(Self)
-            .ok_or_else(|| BadValue(format!("{weight} is not a weight: write 1 to 256")))
+        if weight <= 256 {
+            return Ok(Self(weight));
+        }
+        Err(BadValue(format!(
+            "{weight} is not a weight: write 0 to 256; 0 takes nothing new"
+        )))
     }
 }
 
 impl From<Weight> for u16 {
     fn from(weight: Weight) -> Self {
-        weight.0.get()
+        weight.0
     }
 }
 
@@ -373,7 +380,7 @@ impl<'de> Deserialize<'de> for AcceptProxy {
     }
 }
 
-/// What a balancer says about the client to a pool's backends.
+/// The version of the PROXY header that somebody writes, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyOut {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::document::{CheckKind, Plain};
+use crate::document::{AllDown, Backups, Bounded, CheckKind, Passive, Plain};
 use crate::health::Start;
 use crate::snapshot::Work;
 use proptest::prelude::*;
@@ -79,7 +79,7 @@ fn a_balancer_gets_its_listener_and_every_terminator_that_serves() {
     );
     let check = &snapshot.pools[0].check;
     assert_eq!(check.proxy, None, "the health port takes no PROXY header");
-    assert!(matches!(&check.kind, CheckKind::Http(h) if h.path.to_string() == "/health/tls"));
+    assert!(matches!(&check.kind, CheckKind::Agent(a) if a.listener.as_str() == "tls"));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn what_is_said_of_a_backend_for_one_agent_counts_before_what_is_said_for_all() 
             backend: backend.parse().unwrap(),
             agent: agent.map(|a| a.parse().unwrap()),
         };
-        facts.admin.insert(key, state);
+        facts.admin.insert(key, Admin::from(state));
     };
     say("node", ":3000", None, AdminState::Drain);
     say("node", ":3000", Some("t1"), AdminState::Ready);
@@ -355,4 +355,162 @@ pools: [{name: unused, backends: [{address: '10.0.0.9:1'}]}]",
     };
     assert_eq!((redirect.port.get(), redirect.status.get()), (8443, 308));
     assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
+}
+
+#[test]
+fn a_pools_settings_are_in_its_snapshot() {
+    let snapshot = balancer_runs(
+        "listeners:
+- {name: edge, role: balancer, bind: ':443', pool: p, client_first: true}
+pools:
+- {name: p, balance: source_hash, bounded_load: 150, backups: all, all_down: fail_open, max_queue: 7,
+   queue_timeout: 2s, slow_start: 30s, retries: 1, passive: off, fast_open: true,
+   proxy_protocol: {version: v2, authority: true, crc32c: true},
+   backends: [{address: '10.0.0.9:1', weight: 0, max_connections: 3}, {address: '10.0.0.9:2', backup: true}],
+   health_check: {tls: {server_name: a.b}, fast_interval: 1s, down_interval: 9s}}",
+    );
+    let pool = &snapshot.pools[0];
+    assert_eq!(pool.bounded_load.map(Bounded::get), Some(150));
+    assert_eq!(
+        (pool.backups, pool.all_down),
+        (Backups::All, AllDown::FailOpen)
+    );
+    assert_eq!((pool.max_queue.get(), pool.retries.get()), (7, 1));
+    assert_eq!(pool.queue_timeout, Some(Timeout::from_secs(2)));
+    assert_eq!(pool.slow_start, Some(Timeout::from_secs(30)));
+    assert_eq!(pool.passive, Passive::Off);
+    assert!(pool.fast_open && pool.extensions.authority && pool.extensions.crc32c);
+    assert!(!pool.extensions.pass && !pool.extensions.unique_id);
+    let [first, second] = pool.backends.as_slice() else {
+        panic!("{:?}", pool.backends);
+    };
+    assert_eq!(first.max_connections.map(NonZeroU32::get), Some(3));
+    assert!(!first.backup && second.backup);
+    assert_eq!(first.load(0), None, "weight 0 takes nothing new");
+    assert!(second.load(0).is_some());
+    let check = &pool.check;
+    assert_eq!(check.fast_interval, Some(Timeout::from_secs(1)));
+    assert_eq!(check.down_interval, Some(Timeout::from_secs(9)));
+    assert_eq!(
+        check.proxy,
+        Some(crate::proxy_protocol::Version::V2),
+        "as the traffic"
+    );
+    assert!(matches!(&check.kind, CheckKind::Tls(t) if t.server_name.is_some()));
+    assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
+}
+
+#[test]
+fn first_bytes_travel_to_terminators_unless_somebody_connects_without_them() {
+    let fleet = |edge: &str, found: &str| {
+        format!(
+            "listeners:
+- {{name: edge, role: balancer, bind: ':443', pool: tls, {edge}}}
+- {{name: second, role: balancer, bind: ':444', pool: tls}}
+- {{name: tls, role: terminator, bind: ':8443', tls: {{certificates: [play]}}, pool: node}}
+pools:
+- {{name: tls, proxy_protocol: v2, discover: {{listener: tls}}, {found}}}
+- {{name: node, backends: [{{address: ':3000'}}]}}
+certificates: [{{name: play}}]"
+        )
+    };
+    for (edge, found, client_first, fast_open) in [
+        ("", "", true, true),
+        ("", "fast_open: false", true, false),
+        ("client_first: false", "", false, false),
+        ("client_first: true", "fast_open: true", true, true),
+    ] {
+        let snapshot = balancer_runs(&fleet(edge, found));
+        assert_eq!(snapshot.listeners[0].client_first, client_first, "{edge}");
+        assert_eq!(snapshot.pools[0].fast_open, fast_open, "{edge} {found}");
+    }
+}
+
+#[test]
+fn an_agents_check_goes_to_its_health_port_unless_another_is_written() {
+    for (check, address) in [
+        ("", "10.0.0.2:7445"),
+        (
+            "health_check: {agent: {listener: tls}, interval: 1s}",
+            "10.0.0.2:7445",
+        ),
+        (
+            "health_check: {agent: {listener: tls}, port: 9}",
+            "10.0.0.2:9",
+        ),
+        ("health_check: {tcp: {}}", "10.0.0.2:8443"),
+    ] {
+        let snapshot = balancer_runs(&format!(
+            "listeners:
+- {{name: edge, role: balancer, bind: ':443', pool: found}}
+- {{name: tls, role: terminator, agents: {{app: game}}, bind: ':8443', tls: {{certificates: [play]}}, pool: node}}
+pools:
+- {{name: found, proxy_protocol: v2, discover: {{listener: tls}}, {check}}}
+- {{name: node, backends: [{{address: ':3000'}}]}}
+certificates: [{{name: play}}]"
+        ));
+        let pool = &snapshot.pools[0];
+        assert_eq!(
+            pool.backends[0].check_address.to_string(),
+            address,
+            "{check}"
+        );
+        assert_eq!(pool.check.proxy.is_some(), check.contains("tcp"), "{check}");
+    }
+}
+
+/// The pace of one backend as an agent gets it, and the bytes of the whole.
+fn drained(admin: Admin) -> (Option<DrainPace>, Vec<u8>) {
+    let mut facts = facts();
+    let key = AdminKey {
+        pool: "tls".parse().unwrap(),
+        backend: "t1".parse().unwrap(),
+        agent: None,
+    };
+    facts.admin.insert(key, admin);
+    let snapshot = plan(&fleet_document(), &facts, &facts.agents[0]).unwrap();
+    (snapshot.pools[0].backends[0].drain, snapshot.encode())
+}
+
+#[test]
+fn a_drain_has_a_pace_that_planning_again_does_not_move() {
+    let rate = NonZeroU32::new(20).unwrap();
+    let within = Pace::Within {
+        since: 1_700_000_000_000,
+        within: Timeout::from_secs(60),
+    };
+    let until = DrainPace::Until {
+        since: 1_700_000_000_000,
+        until: 1_700_000_060_000,
+    };
+    for state in [AdminState::Drain, AdminState::Maintenance] {
+        let admin = |pace| Admin { state, pace };
+        assert_eq!(drained(admin(None)).0, None);
+        let by_rate = drained(admin(Some(Pace::PerSecond(rate)))).0;
+        assert_eq!(by_rate, Some(DrainPace::PerSecond(rate)));
+        assert_eq!(drained(admin(Some(within))).0, Some(until));
+        assert_eq!(
+            drained(admin(Some(within))).1,
+            drained(admin(Some(within))).1
+        );
+        let bytes = drained(admin(Some(within))).1;
+        let decoded = Snapshot::decode(&bytes).unwrap();
+        assert_eq!(decoded.pools[0].backends[0].drain, Some(until));
+        assert_eq!(decoded.encode(), bytes);
+    }
+    let ready = Admin {
+        state: AdminState::Ready,
+        pace: Some(within),
+    };
+    assert_eq!(drained(ready), drained(Admin::default()), "back to ready");
+}
+
+#[test]
+fn a_pace_at_the_end_of_time_does_not_wrap() {
+    let pace = Pace::Within {
+        since: u64::MAX - 1,
+        within: Timeout::from_secs(60),
+    };
+    let (since, until) = (u64::MAX - 1, u64::MAX);
+    assert_eq!(pace.planned(), DrainPace::Until { since, until });
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Place;
 use crate::document::index::Index;
 use crate::document::read::Places;
-use crate::document::{AcceptProxy, ClientIp, Listener, Mode, Plain, ProxyOut, Role};
+use crate::document::{AcceptProxy, ClientIp, Listener, Mode, Plain, Role};
 
 pub(super) fn listener(listener: &Listener, index: &Index, places: &Places, at: &mut Place<'_>) {
     names(listener, places, at);
@@ -167,7 +167,7 @@ fn terminator(listener: &Listener, index: &Index, at: &mut Place<'_>) {
         _ => {}
     }
     let pool = listener.pool.as_ref().and_then(|name| index.pool(name));
-    if let Some(pool) = pool.filter(|p| p.proxy_protocol != ProxyOut::None) {
+    if let Some(pool) = pool.filter(|p| p.proxy_protocol.version().is_some()) {
         at.wrong(
             "/pool",
             format!(

@@ -200,6 +200,10 @@ fn a_redirect_stands_alone() {
             "role: balancer, redirect: [443]",
             "/listeners/0/redirect mapping",
         ),
+        (
+            "role: balancer, redirect: true",
+            "/listeners/0/redirect or {}",
+        ),
     ];
     each(with_listener, &rows);
 }
@@ -290,6 +294,295 @@ certificates: [{ name: c }]
     );
 }
 
+/// A pool that a balancer's listener leads to, with one backend more or less as a
+/// row says.
+fn with_pool(fields: &str) -> String {
+    format!(
+        "
+listeners: [ {{ name: edge, role: balancer, bind: ':1', pool: p }} ]
+pools: [ {{ name: p, {fields} }} ]
+"
+    )
+}
+
+#[test]
+fn a_pools_numbers_have_bounds_and_defaults() {
+    let rows = [
+        (
+            "backends: [{ address: ':9', weight: 0, max_connections: 1, backup: true }]",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], max_queue: 0, queue_timeout: 1s, slow_start: 30s, retries: 0",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9', weight: 257 }]",
+            "/pools/0/backends/0/weight 0 to 256",
+        ),
+        (
+            "backends: [{ address: ':9', max_connections: 0 }]",
+            "/pools/0/backends/0/max_connections nonzero",
+        ),
+        (
+            "backends: [{ address: ':9', backup: 1 }]",
+            "/pools/0/backends/0/backup boolean",
+        ),
+        (
+            "backends: [{ address: ':9' }], max_queue: 100001",
+            "/pools/0/max_queue 0 to 100000",
+        ),
+        (
+            "backends: [{ address: ':9' }], queue_timeout: 0s",
+            "/pools/0/queue_timeout 500ms",
+        ),
+        (
+            "backends: [{ address: ':9' }], slow_start: slow",
+            "/pools/0/slow_start 500ms",
+        ),
+        (
+            "backends: [{ address: ':9' }], retries: 11",
+            "/pools/0/retries 0 to 10",
+        ),
+        ("backends: [{ address: ':9' }], passive: off", ""),
+        ("backends: [{ address: ':9' }], passive: 'off'", ""),
+        (
+            "backends: [{ address: ':9' }], passive: { failures: 1, eject: 1s, longest: 1s }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], passive: on",
+            "/pools/0/passive off",
+        ),
+        (
+            "backends: [{ address: ':9' }], passive: { failures: 256 }",
+            "/pools/0/passive/failures 1 to 255",
+        ),
+        (
+            "backends: [{ address: ':9' }], passive: { longest: 5s }",
+            "/pools/0/passive longest: 10s",
+        ),
+        (
+            "backends: [{ address: ':9' }], passive: [3]",
+            "/pools/0/passive mapping",
+        ),
+    ];
+    each(with_pool, &rows);
+}
+
+#[test]
+fn a_pools_settings_work_together() {
+    let rows = [
+        (
+            "balance: source_hash, bounded_load: 101, backends: [{ address: ':9' }]",
+            "",
+        ),
+        ("balance: random_two, backends: [{ address: ':9' }]", ""),
+        (
+            "balance: random_two, bounded_load: 125, backends: [{ address: ':9' }]",
+            "/pools/0/bounded_load balance: source_hash",
+        ),
+        (
+            "balance: source_hash, bounded_load: 100, backends: [{ address: ':9' }]",
+            "/pools/0/bounded_load 101 to 1000",
+        ),
+        (
+            "balance: random, backends: [{ address: ':9' }]",
+            "/pools/0/balance random_two",
+        ),
+        (
+            "backups: all, all_down: fail_open, backends: [{ address: ':9', backup: true }, { address: ':8' }]",
+            "",
+        ),
+        ("all_down: refuse, backends: [{ address: ':9' }]", ""),
+        (
+            "all_down: refuse, backends: [{ address: ':9', backup: true }]",
+            "/pools/0/all_down all_down: backup",
+        ),
+        (
+            "backups: second, backends: [{ address: ':9' }]",
+            "/pools/0/backups first",
+        ),
+        (
+            "all_down: panic, backends: [{ address: ':9' }]",
+            "/pools/0/all_down fail_open",
+        ),
+    ];
+    each(with_pool, &rows);
+}
+
+#[test]
+fn a_header_has_room_for_what_goes_into_it() {
+    let rows = [
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: v2, unique_id: true, crc32c: true, pass: true }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: v1 }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: v1, crc32c: true }",
+            "/pools/0/proxy_protocol version: v2",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: none, pass: true }",
+            "/pools/0/proxy_protocol version: v2",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { crc32c: true }",
+            "/pools/0/proxy_protocol version",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: v2, alpn: true }",
+            "/pools/0/proxy_protocol/alpn unknown",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: [v2]",
+            "/pools/0/proxy_protocol mapping",
+        ),
+        (
+            "backends: [{ address: ':9' }], proxy_protocol: { version: v2, authority: true }",
+            "/pools/0/proxy_protocol/authority client_first: true",
+        ),
+    ];
+    each(with_pool, &rows);
+}
+
+#[test]
+fn first_bytes_travel_only_where_somebody_has_them() {
+    fn both(fields: &str) -> String {
+        let (listener, pool) = fields.split_once(" | ").unwrap();
+        format!(
+            "
+listeners:
+- {{ name: edge, role: balancer, bind: ':1', {listener} }}
+- {{ name: tls, role: terminator, bind: ':2', accept_proxy: none, tls: {{ certificates: [c] }}, pool: node }}
+pools:
+- {{ name: p, {pool} }}
+- {{ name: node, backends: [{{ address: ':9' }}] }}
+certificates: [{{ name: c }}]
+"
+        )
+    }
+    let rows = [
+        (
+            "pool: p, client_first: true | fast_open: true, backends: [{ address: ':9' }]",
+            "",
+        ),
+        (
+            "routes: [{ sni: [a.b], pool: p }] | fast_open: true, proxy_protocol: { version: v2, authority: true }, backends: [{ address: ':9' }]",
+            "",
+        ),
+        ("pool: p | fast_open: true, discover: { listener: tls }", ""),
+        (
+            "pool: p, client_first: false | discover: { listener: tls }",
+            "",
+        ),
+        (
+            "pool: p, client_first: false | fast_open: false, discover: { listener: tls }",
+            "",
+        ),
+        (
+            "pool: p | fast_open: true, backends: [{ address: ':9' }]",
+            "/pools/0/fast_open client_first: true",
+        ),
+        (
+            "pool: p, client_first: false | fast_open: true, discover: { listener: tls }",
+            "/pools/0/fast_open listener edge",
+        ),
+        (
+            "pool: node | fast_open: yes please, backends: [{ address: ':9' }]",
+            "/pools/0/fast_open boolean",
+        ),
+    ];
+    each(both, &rows);
+    let beside = both("pool: p | discover: { listener: tls }")
+        .replace("name: node,", "name: node, fast_open: true,");
+    let found = said(&beside);
+    assert!(
+        found.len() == 1 && found[0].starts_with("/pools/1/fast_open: terminator's listener tls"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn checks_ask_what_can_be_answered() {
+    let rows = [
+        (
+            "backends: [{ address: ':9' }], health_check: { tls: { server_name: Play.example.com }, fast_interval: 500ms, down_interval: 10s }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { tls: {}, proxy: inherit }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { agent: { listener: anything }, port: 7445 }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { agent: { listener: tls } }",
+            "/pools/0/health_check port: 7445",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { agent: { listener: tls }, port: 7445, proxy: v2 }",
+            "/pools/0/health_check leave proxy out",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { agent: {}, port: 7445 }",
+            "/pools/0/health_check/agent listener",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { agent: [tls], port: 7445 }",
+            "/pools/0/health_check/agent mapping",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { tls: { server_name: '*.example.com' } }",
+            "/pools/0/health_check/tls/server_name server name",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { tls: {}, http: { path: / } }",
+            "/pools/0/health_check both tls and http",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { fast_interval: 0s }",
+            "/pools/0/health_check/fast_interval 500ms",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { down_interval: never }",
+            "/pools/0/health_check/down_interval 500ms",
+        ),
+        (
+            "backends: [{ address: ':9' }], health_check: { proxy: v3 }",
+            "/pools/0/health_check/proxy inherit",
+        ),
+    ];
+    each(with_pool, &rows);
+}
+
+#[test]
+fn a_discovered_backends_agent_is_asked_about_a_listener_of_the_document() {
+    fn asked(listener: &str) -> String {
+        format!(
+            "
+listeners:
+- {{ name: tls, role: terminator, bind: ':2', accept_proxy: none, tls: {{ certificates: [c] }}, pool: node }}
+pools:
+- {{ name: node, backends: [{{ address: ':9' }}] }}
+- {{ name: found, discover: {{ listener: tls }}, health_check: {{ agent: {{ listener: {listener} }} }} }}
+certificates: [{{ name: c }}]
+"
+        )
+    }
+    let rows = [
+        ("tls", ""),
+        ("gone", "/pools/1/health_check/agent/listener there is tls"),
+    ];
+    each(asked, &rows);
+}
+
 #[test]
 fn rates_and_limits_are_at_least_one() {
     fn policy(limits: &str) -> String {
@@ -327,4 +620,100 @@ fn rates_and_limits_are_at_least_one() {
         ),
     ];
     each(policy, &rows);
+}
+
+/// Every new setting, each with another value than its default.
+const EVERY: &str = "
+listeners:
+- name: edge
+  role: balancer
+  bind: ':1'
+  pool: p
+  routes: [{ sni: [a.b, '*.c.d'], pool: p }]
+  plain: pool
+  client_first: true
+  tcp: { backlog: 5, keepalive: 1m, user_timeout: 30s }
+- { name: plain, role: balancer, bind: ':2', redirect: { port: 8443, status: 301 } }
+pools:
+- name: p
+  balance: source_hash
+  bounded_load: 150
+  proxy_protocol: { version: v2, authority: true }
+  backends: [{ address: ':9', weight: 0, max_connections: 3 }, { address: ':8', backup: true }]
+  backups: all
+  all_down: fail_open
+  max_queue: 7
+  queue_timeout: 2s
+  slow_start: 30s
+  retries: 1
+  passive: off
+  fast_open: true
+  health_check: { tls: { server_name: a.b }, fast_interval: 1s, down_interval: 9s, proxy: none }
+policies:
+- name: l
+  limits: { new_per_client: { per_second: 5 }, connections: 9, new_connections: { per_second: 7, burst: 1 } }
+";
+
+#[test]
+fn every_setting_is_written_again_as_it_was_read() {
+    let once = serde_json::to_value(Document::parse(EVERY).unwrap()).unwrap();
+    let again = Document::parse(&once.to_string()).unwrap();
+    assert_eq!(serde_json::to_value(again).unwrap(), once);
+    for written in [
+        "/listeners/0/routes/0/sni/1",
+        "/listeners/0/plain",
+        "/listeners/0/client_first",
+        "/listeners/0/tcp/user_timeout",
+        "/listeners/1/redirect/status",
+        "/pools/0/bounded_load",
+        "/pools/0/proxy_protocol/authority",
+        "/pools/0/backends/0/max_connections",
+        "/pools/0/backends/1/backup",
+        "/pools/0/backups",
+        "/pools/0/all_down",
+        "/pools/0/max_queue",
+        "/pools/0/queue_timeout",
+        "/pools/0/slow_start",
+        "/pools/0/retries",
+        "/pools/0/passive",
+        "/pools/0/fast_open",
+        "/pools/0/health_check/tls/server_name",
+        "/pools/0/health_check/fast_interval",
+        "/pools/0/health_check/down_interval",
+        "/policies/0/limits/new_per_client/burst",
+        "/policies/0/limits/connections",
+    ] {
+        assert!(once.pointer(written).is_some(), "{written}: {once:#}");
+    }
+}
+
+#[test]
+fn what_is_not_written_is_not_written_again() {
+    let plain = "
+listeners: [ { name: l, role: balancer, bind: ':1', pool: p } ]
+pools: [ { name: p, backends: [ { address: ':9' } ], health_check: { tcp: {}, proxy: inherit } } ]
+policies: [ { name: q } ]
+";
+    let written = serde_json::to_value(Document::parse(plain).unwrap()).unwrap();
+    let keys = |at: &str| -> Vec<String> {
+        let fields = written.pointer(at).unwrap().as_object().unwrap();
+        fields.keys().cloned().collect()
+    };
+    assert_eq!(keys("/listeners/0"), ["bind", "name", "pool", "role"]);
+    assert_eq!(
+        keys("/pools/0"),
+        [
+            "backends",
+            "balance",
+            "health_check",
+            "name",
+            "proxy_protocol"
+        ]
+    );
+    assert_eq!(keys("/pools/0/backends/0"), ["address", "weight"]);
+    assert_eq!(
+        keys("/pools/0/health_check"),
+        ["fall", "interval", "rise", "tcp", "timeout"]
+    );
+    assert!(keys("/policies/0/limits").is_empty());
 }
