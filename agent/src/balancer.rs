@@ -1,32 +1,35 @@
 //! The balancer's recipe: TCP to a backend of the pool, never decrypted.
 //! `terminator` reads the same, with TLS between policy and pool.
 
-use tokio::net::TcpStream;
-use tokio::time::timeout_at;
 
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{self, Tried, Upstream};
 use crate::connection::Connection;
+use crate::engine::{TcpStream, timeout_at};
 use crate::{proxy, relay};
 
 /// Serves an accepted connection to its end.
-pub(crate) async fn serve(mut client: TcpStream, connection: &mut Connection) -> Served {
+pub(crate) async fn serve(client: TcpStream, connection: &mut Connection) -> Served {
+    // Apart: what is needed until then must not stay in the task of an idle connection.
+    let (client, upstream) = Box::pin(prepare(client, connection)).await?;
+    connection.enter(Phase::Relay);
+    Ok(relay::run(client, upstream.stream, connection).await)
+}
+
+/// To an admitted client, and a backend that knows of it.
+async fn prepare(
+    mut client: TcpStream,
+    connection: &mut Connection,
+) -> Result<(TcpStream, Upstream), Cause> {
     let deadline = connection.first_byte_deadline();
-    let upstream = timeout_at(deadline, prepare(&mut client, connection))
+    let upstream = timeout_at(deadline, reach(&mut client, connection))
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
-    connection.enter(Phase::Relay);
-    Ok(relay::run(
-        client,
-        upstream.stream,
-        connection,
-        relay::Timers::of(connection),
-    )
-    .await)
+    Ok((client, upstream))
 }
 
 /// Everything before the first payload byte.
-async fn prepare(client: &mut TcpStream, connection: &mut Connection) -> Result<Upstream, Cause> {
+async fn reach(client: &mut TcpStream, connection: &mut Connection) -> Result<Upstream, Cause> {
     let ends = proxy::ends(client, connection).await?;
     connection.admit(ends.client)?;
     let mut upstream =

@@ -3,14 +3,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering;
 
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use socket2::{SockRef, Socket};
+use tokio::net::TcpSocket;
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
+use crate::engine::{self, TcpStream, timeout};
 use crate::facts::BackendFacts;
 use crate::state::{Backend, Pool};
 use crate::sys;
@@ -34,9 +37,18 @@ impl Source {
         })
     }
 
-    /// Whether `target` may be this host.
-    fn may_be(self, target: IpAddr) -> bool {
-        target.is_loopback() || self.0.is_none_or(|own| own == target)
+    /// A socket to connect to `target`.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub(crate) fn socket(self, target: SocketAddr) -> io::Result<Socket> {
+        let socket = engine::stream_socket(target)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(own) = self.towards(target.ip()) {
+            sys::bind_without_port(&socket)?;
+            socket.bind(&SocketAddr::new(own, 0).into())?;
+        }
+        Ok(socket)
     }
 
     /// Connects.
@@ -44,24 +56,55 @@ impl Source {
     /// # Errors
     /// As connect(2), and when the connection came back to itself.
     pub(crate) async fn connect(self, target: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if target.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_nodelay(true)?;
-        if let Some(own) = self.towards(target.ip()) {
-            sys::bind_without_port(&socket)?;
-            socket.bind(SocketAddr::new(own, 0))?;
-        }
-        let stream = socket.connect(target).await?;
-        // A dead local backend on a port that the kernel also gives out as a
-        // source: TCP's simultaneous open connects such a socket to itself.
-        if self.may_be(target.ip()) && stream.local_addr()? == target {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
+        let stream = TcpStream::connect(self.socket(target)?, target).await?;
+        self.refuse_itself(&stream, target)?;
         Ok(stream)
     }
+
+    /// As [`Source::connect`], on the control thread.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn connect_on_control(
+        self,
+        target: SocketAddr,
+    ) -> io::Result<tokio::net::TcpStream> {
+        let socket = TcpSocket::from_std_stream(self.socket(target)?.into());
+        let stream = socket.connect(target).await?;
+        self.refuse_itself(&stream, target)?;
+        Ok(stream)
+    }
+
+    /// A dead local backend on a port that the kernel also gives out as a source:
+    /// TCP's simultaneous open connects such a socket to itself.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` when it did.
+    fn refuse_itself(self, stream: impl AsFd, target: SocketAddr) -> io::Result<()> {
+        let may_be = target.ip().is_loopback() || self.0.is_none_or(|own| own == target.ip());
+        if may_be
+            && ephemeral_ports().contains(&target.port())
+            && SockRef::from(&stream).local_addr()?.as_socket() == Some(target)
+        {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(())
+    }
+}
+
+/// The ports that the kernel gives out as sources, as it was at start.
+fn ephemeral_ports() -> &'static RangeInclusive<u16> {
+    static PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
+        let written = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+        let written = written.unwrap_or_default();
+        let mut ports = written.split_whitespace().map_while(|port| port.parse().ok());
+        match (ports.next(), ports.next()) {
+            (Some(first), Some(last)) => first..=last,
+            // Not told: any port may be one.
+            _ => 0..=u16::MAX,
+        }
+    });
+    &PORTS
 }
 
 /// A connection to a backend, counted as long as it lives.

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tidegate_core::addr::{ClientAddr, PeerAddr};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::AbortHandle;
 
 use crate::cause::{Cause, Phase};
+use crate::engine::{self, TaskHandle};
 use crate::facts::{BackendFacts, ListenerFacts};
 use crate::limits::Entered;
 use crate::state::{Listener, Pool};
@@ -43,7 +43,7 @@ pub(crate) struct Live {
     settled_in: AtomicU64,
     settled_out: AtomicU64,
     backend: Mutex<Option<Arc<BackendFacts>>>,
-    task: OnceLock<AbortHandle>,
+    task: OnceLock<TaskHandle>,
 }
 
 impl Live {
@@ -52,7 +52,7 @@ impl Live {
             listener: Arc::clone(&listener.facts),
             peer,
             edge: listener.spec.accept_proxy.is_none(),
-            started: Instant::now(),
+            started: engine::now(),
             client: OnceLock::new(),
             phase: AtomicU8::new(Phase::Accept as u8),
             cause: AtomicU8::new(RUNNING),
@@ -117,7 +117,7 @@ impl Live {
 
     /// Gives the task to abort. A cut that came before is carried out now: each
     /// side writes its own word first and then reads the other's.
-    pub(crate) fn set_task(&self, task: AbortHandle) {
+    pub(crate) fn set_task(&self, task: TaskHandle) {
         let task = self.task.get_or_init(|| task);
         fence(Ordering::SeqCst);
         if self.cause.load(Ordering::SeqCst) != RUNNING {
@@ -318,15 +318,15 @@ impl Connection {
     }
 
     /// The end of everything before the first payload byte.
-    pub(crate) fn first_byte_deadline(&self) -> tokio::time::Instant {
+    pub(crate) fn first_byte_deadline(&self) -> Instant {
         let wait = self.listener.spec.policy.timeouts.first_byte.duration();
-        tokio::time::Instant::from_std(self.live.started + wait)
+        self.live.started + wait
     }
 
     /// The end of its life, where the policy sets one.
-    pub(crate) fn end_of_life(&self) -> Option<tokio::time::Instant> {
+    pub(crate) fn end_of_life(&self) -> Option<Instant> {
         let age = self.listener.spec.policy.timeouts.max_age?.duration();
-        Some(tokio::time::Instant::from_std(self.live.started + age))
+        Some(self.live.started + age)
     }
 
     /// Where it was accepted.

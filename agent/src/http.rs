@@ -10,20 +10,19 @@ mod counted;
 mod exchange;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use hyper_util::rt::TokioIo;
 use tokio_rustls::server::TlsStream;
 
 use self::counted::{Activity, Counted};
 use self::exchange::{Exchange, Upgrade};
 use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
+use crate::engine::{self, HyperTimer, TcpStream, sleep_until};
 use crate::proxy::Ends;
-use crate::relay::{self, Leftover, Timers};
+use crate::relay::{self, Leftover};
 
 /// The head of a request, at most. Node.js itself takes 16 KiB.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -77,7 +76,7 @@ async fn requests(
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(LARGEST_HEAD)
-        .timer(TokioTimer::new())
+        .timer(HyperTimer)
         .header_read_timeout(timeouts.keep_alive.duration())
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
@@ -89,7 +88,7 @@ async fn requests(
         // may bring it forward, so it is looked at again after `idle` at most.
         let look = expiry(connection, activity, idle)
             .0
-            .min(Instant::now() + idle);
+            .min(engine::now() + idle);
         tokio::select! {
             biased;
             result = &mut serving => return result.map_err(|e| cause_of(&e, connection)),
@@ -99,7 +98,7 @@ async fn requests(
             }
             () = sleep_until(look) => {
                 let (expiry, cause) = expiry(connection, activity, idle);
-                if expiry <= Instant::now() {
+                if expiry <= engine::now() {
                     return Err(cause);
                 }
             }
@@ -168,7 +167,6 @@ async fn websocket(upgrade: Upgrade, connection: &Connection) -> Served {
         upstream.io.into_inner(),
         leftover,
         connection,
-        Timers::of(connection),
     )
     .await;
     drop(held);

@@ -14,31 +14,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tidegate_core::addr::PeerAddr;
 use tidegate_core::backoff::Backoff;
 use tidegate_core::document::Mistake;
 use tidegate_core::snapshot;
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::cause::Cause;
 use crate::connection::Connection;
+use crate::engine::{self, Accepted, TcpListener, TcpStream};
 use crate::state::Active;
 use crate::worker::{Worker, Workers};
-use crate::{balancer, sys, terminator};
+use crate::{balancer, terminator};
 
 /// Connections that wait to be accepted, per socket; the kernel's own bound
 /// (`net.core.somaxconn`) may be lower.
 const BACKLOG: i32 = 4096;
 
+/// Connections accepted before others get their turn, at most.
+const LARGEST_BURST: u32 = 64;
+
 /// Bytes of the task of a balanced connection, at most: most of what an idle
 /// one costs. Debug builds, and so all tests, assert it.
-const LARGEST_TASK: usize = 1536;
+const LARGEST_TASK: usize = 512;
 
 /// The bound addresses of an agent.
 pub(crate) struct ListenerSet {
@@ -51,7 +50,7 @@ struct Bound {
     /// Held as long as the sockets are.
     _claim: UnixListener,
     stop: CancellationToken,
-    accepting: Vec<JoinHandle<()>>,
+    accepting: Vec<oneshot::Receiver<()>>,
 }
 
 impl Bound {
@@ -170,69 +169,91 @@ struct Accepting {
 
 impl Accepting {
     async fn run(self, socket: std::net::TcpListener) {
-        let listener = match sys::readable(socket) {
+        let listener = match TcpListener::new(socket) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(address = %self.address, %error, "cannot accept");
                 return;
             }
         };
-        self.until_stopped(&listener).await;
-        self.empty_queue(listener.get_ref());
+        let stopped = self.stop.cancelled();
+        tokio::pin!(stopped);
+        tokio::select! {
+            biased;
+            () = &mut stopped => {}
+            () = self.accept_on(&listener) => {}
+        }
+        self.empty_queue(&listener);
     }
 
     /// Somebody waits, then a permit, then accept: what cannot be served waits
     /// in the kernel's queue, and a socket where nobody waits holds no permit.
     /// No error ends the loop: descriptors come back.
-    async fn until_stopped(&self, listener: &AsyncFd<std::net::TcpListener>) {
+    async fn accept_on(&self, listener: &TcpListener) {
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut failures = 0;
-        let stopped = self.stop.cancelled();
-        tokio::pin!(stopped);
+        let mut burst = 1;
         loop {
-            let accepting = async {
-                let mut ready = listener.readable().await.ok()?;
-                let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
-                Some((permit, ready.try_io(|socket| accept(socket.get_ref()))))
-            };
-            let accepted = tokio::select! {
-                biased;
-                () = &mut stopped => return,
-                accepted = accepting => accepted,
-            };
-            match accepted {
-                // The runtime ends, or the semaphore is closed.
-                None => return,
-                Some((_, Err(_would_block))) => {}
-                Some((permit, Ok(Ok((stream, peer))))) => {
+            if let Err(error) = listener.readable().await {
+                tracing::error!(address = %self.address, %error, "no longer accepting");
+                return;
+            }
+            match self.accept_some(listener, burst).await {
+                Ok(accepted) => {
                     failures = 0;
-                    self.serve(stream, PeerAddr::new(peer), permit);
+                    // Where many come at once, more are taken at once; one call more
+                    // would only say that nobody else has come.
+                    burst = if accepted < burst { 1 } else { (2 * burst).min(LARGEST_BURST) };
                 }
-                Some((_, Ok(Err(error)))) => {
-                    self.errors.fetch_add(1, Ordering::Relaxed);
-                    if is_of_one_connection(&error) {
-                        continue;
-                    }
+                Err(error) => {
                     if failures == 0 {
                         tracing::warn!(address = %self.address, %error, "accept failed");
                     }
                     let pause = backoff.delay(failures, crate::control::draw());
                     failures = failures.saturating_add(1);
-                    tokio::select! {
-                        () = &mut stopped => return,
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                    // Those who wait are reported until they are accepted.
+                    let _ = listener.ignore();
+                    engine::sleep_until(engine::now() + pause).await;
                 }
             }
         }
     }
 
+    /// Accepts up to `most`; answers how many there were.
+    async fn accept_some(&self, listener: &TcpListener, most: u32) -> io::Result<u32> {
+        let mut accepted = 0;
+        while accepted < most {
+            let permit = self.permit(listener).await?;
+            match listener.accept() {
+                Ok(Accepted { stream, peer }) => self.serve(stream, PeerAddr::new(peer), permit),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                    if !is_of_one_connection(&error) {
+                        return Err(error);
+                    }
+                }
+            }
+            accepted += 1;
+        }
+        Ok(accepted)
+    }
+
+    async fn permit(&self, listener: &TcpListener) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        listener.ignore()?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.map_err(io::Error::other)
+    }
+
     /// Serves what had connected before the end: closing the socket would
     /// reset it.
-    fn empty_queue(&self, listener: &std::net::TcpListener) {
+    fn empty_queue(&self, listener: &TcpListener) {
         // Without room there is no one to serve it, and the end must not wait for room.
         while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-            && let Ok((stream, peer)) = accept(listener)
+            && let Ok(Accepted { stream, peer }) = listener.accept()
         {
             self.serve(stream, PeerAddr::new(peer), permit);
         }
@@ -246,10 +267,7 @@ impl Accepting {
         let mut connection = Connection::open(&self.worker, listener, peer, permit);
         let live = Arc::clone(&connection.live);
         let serving = async move {
-            let served = match stream.set_nodelay(true) {
-                Ok(()) => serve(stream, &mut connection).await,
-                Err(_) => Err(Cause::ClientReset),
-            };
+            let served = serve(stream, &mut connection).await;
             connection.end(served.unwrap_or_else(std::convert::identity));
         };
         debug_assert!(
@@ -257,7 +275,9 @@ impl Accepting {
             "{} bytes for each connection",
             size_of_val(&serving)
         );
-        live.set_task(tokio::spawn(serving).abort_handle());
+        if let Ok(task) = engine::spawn(serving) {
+            live.set_task(task);
+        }
     }
 }
 
@@ -269,15 +289,6 @@ async fn serve(stream: TcpStream, connection: &mut Connection) -> crate::cause::
     }
 }
 
-/// accept4(2): the new socket is non-blocking without a second call.
-fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    let peer = peer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-    Ok((TcpStream::from_std(socket.into())?, peer))
-}
-
 /// accept(2): these are about the connection that was to be accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -285,7 +296,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
-            | io::ErrorKind::WouldBlock
     )
 }
 
@@ -365,6 +375,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         // `[::]` serves IPv4 as well; other IPv6 addresses have no IPv4 side.
         socket.set_only_v6(!address.ip().is_unspecified())?;

@@ -8,6 +8,7 @@ mod cause;
 mod connect;
 mod connection;
 mod control;
+mod engine;
 mod facts;
 mod health_port;
 mod http;

@@ -139,7 +139,7 @@ impl Checking {
     async fn once(&self) -> Asked {
         let limit = self.check.timeout.duration();
         let asking = async {
-            match self.source.connect(self.address).await {
+            match self.source.connect_on_control(self.address).await {
                 Ok(stream) => Asked::Backend(self.ask(stream).await),
                 Err(error) if sys::out_of_descriptors(&error) => Asked::NoDescriptor(error),
                 Err(error) => Asked::Backend(Err(format!("connect: {}", in_words(&error)))),

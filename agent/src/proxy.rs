@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 
 use tidegate_core::addr::{ClientAddr, unmapped};
 use tidegate_core::proxy_protocol::{self, Decoded, Header, Version};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
+use crate::engine::TcpStream;
 
 /// Who connected to what, as far as anybody before us has told.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ pub(crate) async fn announce(
 /// # Errors
 /// As write(2).
 pub(crate) async fn write(
-    upstream: &mut TcpStream,
+    upstream: &mut (impl AsyncWrite + Unpin),
     version: Version,
     header: &Header,
 ) -> io::Result<()> {

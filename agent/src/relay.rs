@@ -1,64 +1,41 @@
 //! Bytes both ways until both ends have ended. Half-close is carried through
-//! exactly; one timer watches for silence; a buffer is held only while bytes
-//! are in flight, so an idle connection holds none.
+//! exactly; one timer watches for silence.
 //!
-//! Buffers come from a pool of the thread and grow with the traffic: a read
-//! that fills its buffer makes the next one larger, a small one the next
-//! smaller.
+//! All connections of a thread read into one buffer and write from it; what a
+//! writer does not take at once is kept in memory of exactly that size, and
+//! nothing more is read until it is gone. So an idle connection holds none, and
+//! one with a slow reader little.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use crate::cause::Cause;
-use crate::connection::{Connection, Live};
+use crate::connection::Connection;
+use crate::engine::{self, Sleep, TcpStream, sleep_until};
 
-/// Sizes of buffers, in bytes. There is no smaller first one: it would save
-/// nothing on idle connections, and cost most answers a second read.
-const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
-/// Free buffers kept per thread, by size: 5 MiB at most.
-const KEPT: [usize; 3] = [64, 16, 12];
-
-/// How long a relay waits.
-#[derive(Clone, Copy)]
-pub(crate) struct Timers {
-    idle: Duration,
-    half_closed: Duration,
-    end_of_life: Option<Instant>,
-}
-
-impl Timers {
-    /// Those of the connection's policy.
-    pub(crate) fn of(connection: &Connection) -> Self {
-        let timeouts = &connection.listener.spec.policy.timeouts;
-        Self {
-            idle: timeouts.idle.duration(),
-            half_closed: timeouts.half_closed.duration(),
-            end_of_life: connection.end_of_life(),
-        }
-    }
-}
+/// How much is read at once, in bytes.
+const SIZES: [usize; 3] = [16 << 10, 64 << 10, LARGEST];
+const LARGEST: usize = 256 << 10;
+/// Read by one direction before others get their turn.
+const TURN: usize = 4 * LARGEST;
 
 /// Relays until the end, and says why it came.
-pub(crate) async fn run<C, U>(
+pub(crate) fn run<C, U>(
     client: C,
     upstream: U,
     connection: &Connection,
-    timers: Timers,
-) -> Cause
+) -> Relay<'_, C, U>
 where
     C: End,
     U: End,
 {
-    run_after(client, upstream, Leftover::default(), connection, timers).await
+    run_after(client, upstream, Leftover::default(), connection)
 }
 
 /// Bytes that were read before the relay began.
@@ -69,56 +46,28 @@ pub(crate) struct Leftover {
 }
 
 /// As [`run`], with bytes to deliver first.
-pub(crate) async fn run_after<C, U>(
+pub(crate) fn run_after<C, U>(
     client: C,
     upstream: U,
     leftover: Leftover,
     connection: &Connection,
-    timers: Timers,
-) -> Cause
+) -> Relay<'_, C, U>
 where
     C: End,
     U: End,
 {
-    let mut relay = Relay {
+    let last_byte = engine::now();
+    Relay {
         client,
         upstream,
         to_upstream: Direction::after(leftover.from_client),
         to_client: Direction::after(leftover.from_upstream),
         first_end: None,
         was_reset: false,
-        last_byte: Instant::now(),
-        live: &connection.live,
-    };
-    let timer = sleep_until(relay.expiry(&timers).0);
-    tokio::pin!(timer);
-    let mut half_closed = false;
-    let cause = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(cause) = relay.poll(cx) {
-                return Poll::Ready(cause);
-            }
-            // Traffic only moves the expiry on, so it need not move the timer;
-            // half-close brings it forward.
-            if !half_closed && relay.first_end.is_some() {
-                half_closed = true;
-                timer.as_mut().reset(relay.expiry(&timers).0);
-            }
-            ready!(timer.as_mut().poll(cx));
-            let (expiry, cause) = relay.expiry(&timers);
-            if expiry <= Instant::now() {
-                return Poll::Ready(cause);
-            }
-            timer.as_mut().reset(expiry);
-        }
-    })
-    .await;
-    if relay.was_reset {
-        // As directly connected, the other end learns that it was not an end.
-        relay.client.reset_on_close();
-        relay.upstream.reset_on_close();
+        last_byte,
+        timer: sleep_until(last_byte),
+        connection,
     }
-    cause
 }
 
 /// An end of a relay: a stream over one TCP connection.
@@ -129,8 +78,7 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
 
 impl End for TcpStream {
     fn reset_on_close(&self) {
-        // Fails on a connection that is gone already, which is as good.
-        let _ = self.set_zero_linger();
+        self.reset_on_close();
     }
 }
 
@@ -140,7 +88,8 @@ impl End for TlsStream<TcpStream> {
     }
 }
 
-struct Relay<'a, C, U> {
+/// A relay at work: the whole of an idle connection, so it is kept small.
+pub(crate) struct Relay<'a, C, U> {
     client: C,
     upstream: U,
     to_upstream: Direction,
@@ -150,7 +99,31 @@ struct Relay<'a, C, U> {
     /// Whether a side broke off instead of ending.
     was_reset: bool,
     last_byte: Instant,
-    live: &'a Live,
+    timer: Sleep,
+    connection: &'a Connection,
+}
+
+impl<C, U> Future for Relay<'_, C, U>
+where
+    C: End,
+    U: End,
+{
+    type Output = Cause;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cause> {
+        let relay = self.get_mut();
+        let moved = relay.move_bytes(cx);
+        let cause = ready!(match moved {
+            Poll::Pending => relay.poll_timers(cx),
+            ended => ended,
+        });
+        if relay.was_reset {
+            // As directly connected, the other end learns that it was not an end.
+            relay.client.reset_on_close();
+            relay.upstream.reset_on_close();
+        }
+        Poll::Ready(cause)
+    }
 }
 
 impl<C, U> Relay<'_, C, U>
@@ -158,14 +131,14 @@ where
     C: End,
     U: End,
 {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+    fn move_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         use Cause::{ClientClosed, ClientReset, UpstreamClosed, UpstreamReset};
 
         let (client, upstream) = (&mut self.client, &mut self.upstream);
         let up = self.to_upstream.poll(cx, client, upstream);
         let sent = std::mem::take(&mut self.to_upstream.uncounted);
         if sent > 0 {
-            self.live.add_in(sent);
+            self.connection.live.add_in(sent);
         }
         if let Some(cause) = self.judge(&up, ClientClosed, [ClientReset, UpstreamReset]) {
             return Poll::Ready(cause);
@@ -176,7 +149,7 @@ where
         let down = self.to_client.poll(cx, upstream, client);
         let received = std::mem::take(&mut self.to_client.uncounted);
         if received > 0 {
-            self.live.add_out(received);
+            self.connection.live.add_out(received);
         }
         if let Some(cause) = self.judge(&down, UpstreamClosed, [UpstreamReset, ClientReset]) {
             return Poll::Ready(cause);
@@ -184,12 +157,23 @@ where
         self.to_upstream.reader_broken |= matches!(down, Poll::Ready(Err(Broken::Writing)));
 
         if sent > 0 || received > 0 {
-            self.last_byte = Instant::now();
+            self.last_byte = engine::now();
         }
         if self.to_upstream.ended() && self.to_client.ended() {
             return Poll::Ready(self.first_end.unwrap_or(ClientClosed));
         }
         Poll::Pending
+    }
+
+    /// Traffic only moves the expiry on, for which the timer need not move: it is
+    /// looked at when it is due, or when an end has brought it forward.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        if self.timer.is_waiting() {
+            return Poll::Pending;
+        }
+        let (expiry, cause) = self.expiry();
+        self.timer.reset(expiry);
+        Pin::new(&mut self.timer).poll(cx).map(|()| cause)
     }
 
     /// Takes note of how a direction ended; answers when that is the end of all.
@@ -202,10 +186,7 @@ where
         match direction {
             Poll::Pending => None,
             Poll::Ready(Ok(())) => {
-                if self.first_end.is_none() {
-                    self.first_end = Some(ended);
-                    self.last_byte = Instant::now();
-                }
+                self.half_close(ended);
                 None
             }
             // Nothing more can come from there, and what it sent is not whole.
@@ -216,26 +197,30 @@ where
             // It takes no more, but may still have something to say: an answer
             // to a request it did not read to the end.
             Poll::Ready(Err(Broken::Writing)) => {
-                if self.first_end.is_none() {
-                    self.first_end = Some(writing);
-                    self.last_byte = Instant::now();
-                }
+                self.half_close(writing);
                 None
             }
         }
     }
 
-    fn expiry(&self, timers: &Timers) -> (Instant, Cause) {
-        let silence = match self.first_end {
-            None => (self.last_byte + timers.idle, Cause::IdleTimeout),
-            Some(_) => (
-                self.last_byte + timers.half_closed,
-                Cause::HalfClosedTimeout,
-            ),
+    fn half_close(&mut self, cause: Cause) {
+        if self.first_end.is_none() {
+            self.first_end = Some(cause);
+            self.last_byte = engine::now();
+            self.timer.reset(self.last_byte);
+        }
+    }
+
+    fn expiry(&self) -> (Instant, Cause) {
+        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let (silence, cause) = match self.first_end {
+            None => (timeouts.idle, Cause::IdleTimeout),
+            Some(_) => (timeouts.half_closed, Cause::HalfClosedTimeout),
         };
-        match timers.end_of_life {
-            Some(end) if end < silence.0 => (end, Cause::MaxAge),
-            _ => silence,
+        let silence = self.last_byte + silence.duration();
+        match self.connection.end_of_life() {
+            Some(end) if end < silence => (end, Cause::MaxAge),
+            _ => (silence, cause),
         }
     }
 }
@@ -249,15 +234,16 @@ enum Broken {
 /// Bytes one way.
 #[derive(Default)]
 struct Direction {
-    pending: Option<Pending>,
+    /// Read, and refused by the writer so far.
+    pending: Pending,
+    /// Bytes written since they were last counted.
+    uncounted: usize,
     /// Index into [`SIZES`] for the next read.
-    size: usize,
+    size: u8,
     stage: Stage,
     /// A write to the reader has failed: the kernel has told of the reset there
     /// already, and a read will say that it is a plain end.
     reader_broken: bool,
-    /// Bytes written since they were last counted.
-    uncounted: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -271,22 +257,37 @@ enum Stage {
     Ended,
 }
 
-/// Bytes read and not yet written.
+/// Bytes read and not yet written, from `from` on. Without any it holds no memory.
+#[derive(Default)]
 struct Pending {
-    buffer: Buffer,
+    bytes: Box<[u8]>,
     from: usize,
-    to: usize,
+}
+
+impl Pending {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.from..).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.from >= self.bytes.len()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.from += count;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Direction {
     fn after(leftover: Vec<u8>) -> Self {
-        let pending = (!leftover.is_empty()).then(|| Pending {
-            from: 0,
-            to: leftover.len(),
-            buffer: Buffer::own(leftover),
-        });
         Self {
-            pending,
+            pending: Pending {
+                bytes: leftover.into_boxed_slice(),
+                from: 0,
+            },
             ..Self::default()
         }
     }
@@ -310,7 +311,7 @@ impl Direction {
             return Poll::Pending;
         }
         let end = ready!(self.advance(cx, reader, writer));
-        self.pending = None;
+        self.pending = Pending::default();
         self.stage = Stage::Ended;
         Poll::Ready(end)
     }
@@ -325,8 +326,9 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let mut turn = TURN;
         loop {
-            if self.pending.is_some() && ready!(self.write(cx, writer)).is_err() {
+            if !self.pending.is_empty() && ready!(self.write_pending(cx, writer)).is_err() {
                 return Poll::Ready(Err(Broken::Writing));
             }
             match self.stage {
@@ -336,12 +338,14 @@ impl Direction {
                     }
                     self.stage = Stage::Reading;
                 }
-                Stage::Reading => match ready!(self.read(cx, reader)) {
-                    Ok(0) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
-                    Ok(0) => self.stage = Stage::Closing,
-                    Ok(_) => {}
-                    Err(_) => return Poll::Ready(Err(Broken::Reading)),
-                },
+                Stage::Reading if turn == 0 => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Stage::Reading => {
+                    let read = with_scratch(|scratch| self.carry(cx, reader, writer, scratch));
+                    turn = turn.saturating_sub(ready!(read)?);
+                }
                 // A writer that is gone already cannot be told, and need not be.
                 Stage::Closing | Stage::Ended => {
                     return Pin::new(&mut *writer).poll_shutdown(cx).map(|_| Ok(()));
@@ -350,106 +354,97 @@ impl Direction {
         }
     }
 
-    fn read<R: AsyncRead + Unpin>(
+    /// Reads into `scratch` and writes from there; keeps only what the writer does
+    /// not take. Answers how much was read.
+    fn carry<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = Buffer::take(self.size);
-        let mut filled = ReadBuf::new(buffer.bytes());
-        let capacity = filled.capacity();
-        match ready!(Pin::new(reader).poll_read(cx, &mut filled)) {
-            Ok(()) => {}
-            // TLS without close_notify: common, and the end all the same.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
-            Err(e) => return Poll::Ready(Err(e)),
+        writer: &mut W,
+        scratch: &mut [u8],
+    ) -> Poll<Result<usize, Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut bytes = match ready!(self.read(cx, reader, scratch)) {
+            Ok([]) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
+            Ok(bytes) => bytes,
+            Err(_) => return Poll::Ready(Err(Broken::Reading)),
+        };
+        let count = bytes.len();
+        if count == 0 {
+            self.stage = Stage::Closing;
+            return Poll::Ready(Ok(0));
         }
-        let count = filled.filled().len();
-        if count == capacity {
-            self.size = (self.size + 1).min(SIZES.len() - 1);
-        } else if count < capacity / 8 {
-            self.size = self.size.saturating_sub(1);
-        }
-        if count > 0 {
-            self.pending = Some(Pending {
-                buffer,
-                from: 0,
-                to: count,
-            });
+        self.stage = Stage::Flushing;
+        while !bytes.is_empty() {
+            match Pin::new(&mut *writer).poll_write(cx, bytes) {
+                Poll::Ready(Ok(written)) if written > 0 => {
+                    self.uncounted += written;
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Broken::Writing)),
+                Poll::Pending => {
+                    self.pending = Pending {
+                        bytes: bytes.into(),
+                        from: 0,
+                    };
+                    break;
+                }
+            }
         }
         Poll::Ready(Ok(count))
     }
 
-    fn write<W: AsyncWrite + Unpin>(
+    fn read<'s, R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        scratch: &'s mut [u8],
+    ) -> Poll<io::Result<&'s [u8]>> {
+        let capacity = SIZES.get(usize::from(self.size)).copied();
+        let capacity = capacity.unwrap_or(LARGEST);
+        let mut filled = ReadBuf::new(scratch.get_mut(..capacity).unwrap_or_default());
+        match ready!(Pin::new(reader).poll_read(cx, &mut filled)) {
+            Ok(()) => {}
+            // TLS without close_notify: common, and the end all the same.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(&[])),
+            Err(e) => return Poll::Ready(Err(e)),
+        }
+        let count = filled.filled().len();
+        if count == capacity {
+            self.size = (self.size + 1).min(2);
+        } else if count < capacity / 8 {
+            self.size = self.size.saturating_sub(1);
+        }
+        Poll::Ready(Ok(scratch.get(..count).unwrap_or_default()))
+    }
+
+    fn write_pending<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,
     ) -> Poll<io::Result<()>> {
-        while let Some(pending) = &mut self.pending {
-            let rest = pending
-                .buffer
-                .bytes()
-                .get(pending.from..pending.to)
-                .unwrap_or_default();
-            let count = ready!(Pin::new(&mut *writer).poll_write(cx, rest))?;
+        while !self.pending.is_empty() {
+            let count = ready!(Pin::new(&mut *writer).poll_write(cx, self.pending.rest()))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            pending.from += count;
+            self.pending.advance(count);
             self.uncounted += count;
-            if pending.from >= pending.to {
-                self.pending = None;
-                self.stage = Stage::Flushing;
-            }
+            self.stage = Stage::Flushing;
         }
         Poll::Ready(Ok(()))
     }
 }
 
 thread_local! {
-    static FREE: RefCell<[Vec<Box<[u8]>>; SIZES.len()]> = const { RefCell::new([const { Vec::new() }; SIZES.len()]) };
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGEST].into_boxed_slice());
 }
 
-/// A buffer that goes back to its thread's pool in `Drop`.
-struct Buffer {
-    bytes: Box<[u8]>,
-    /// Index into [`SIZES`]; `None` for one that came from elsewhere.
-    size: Option<usize>,
-}
-
-impl Buffer {
-    fn take(size: usize) -> Self {
-        let free = FREE.with_borrow_mut(|free| free.get_mut(size).and_then(Vec::pop));
-        let length = SIZES.get(size).copied().unwrap_or(SIZES[0]);
-        let bytes = free.unwrap_or_else(|| vec![0; length].into_boxed_slice());
-        Self {
-            bytes,
-            size: Some(size),
-        }
-    }
-
-    fn own(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes: bytes.into_boxed_slice(),
-            size: None,
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let Some(size) = self.size else { return };
-        let bytes = std::mem::take(&mut self.bytes);
-        FREE.with_borrow_mut(|free| {
-            if let (Some(free), Some(kept)) = (free.get_mut(size), KEPT.get(size))
-                && free.len() < *kept
-            {
-                free.push(bytes);
-            }
-        });
-    }
+/// Lends the thread's one buffer: it is in the processor's cache already, and no
+/// connection keeps it.
+fn with_scratch<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| act(scratch))
 }

@@ -2,31 +2,48 @@
 //! at start. The only module with `unsafe`.
 #![expect(
     unsafe_code,
-    reason = "setsockopt(IP_BIND_ADDRESS_NO_PORT) has no safe wrapper"
+    reason = "socket options without a safe wrapper, a waker that is a number, reading into \
+              memory that is not initialised"
 )]
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
+use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::ReadBuf;
+
+use crate::engine;
 
 /// Lets the kernel choose the source port at connect, where the whole
 /// (source, destination) pair has to be unique, instead of at bind, where the
 /// port alone would be taken from everybody (ip(7)).
 pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow; `on` lives
+    set_option(
+        socket,
+        libc::IPPROTO_IP,
+        libc::IP_BIND_ADDRESS_NO_PORT,
+        1,
+    )
+}
+
+fn set_option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the length of the borrow; `value` lives
     // across the call, and `length` is its size.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
+            level,
+            option,
+            (&raw const value).cast(),
             length,
         )
     };
@@ -37,13 +54,39 @@ pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Waits for connections on a socket without taking one.
-pub(crate) fn readable(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    // SAFETY: a `TcpListener` owns its descriptor, closes it only when it is
-    // dropped, and `as_raw_fd` always answers with that one.
-    let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
-    registered.map_err(io::Error::from)
+/// recv(2) into what is left of `buffer`; answers how many bytes came.
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut ReadBuf<'_>) -> Result<usize, Errno> {
+    // SAFETY: nothing is un-initialised here; the kernel only writes.
+    let free = unsafe { buffer.unfilled_mut() };
+    let ((filled, _), _) = rustix::net::recv(socket, free, RecvFlags::empty())?;
+    let count = filled.len();
+    // SAFETY: the kernel has written the first `count` bytes.
+    unsafe { buffer.assume_init(count) };
+    buffer.advance(count);
+    Ok(count)
 }
+
+/// A waker of a data thread's task: a number, which [`engine::wake`] looks up.
+pub(crate) fn waker(task: u64) -> Waker {
+    // SAFETY: the data is never dereferenced, and the functions of the table are
+    // safe ones that may be called from any thread, any number of times.
+    unsafe { Waker::from_raw(raw_waker(task)) }
+}
+
+const _: () = assert!(usize::BITS == 64, "a waker's number has 64 bits");
+
+fn raw_waker(task: u64) -> RawWaker {
+    #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+    let number = std::ptr::without_provenance(task as usize);
+    RawWaker::new(number, &WAKER)
+}
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(
+    |number| raw_waker(number.addr() as u64),
+    |number| engine::wake(number.addr() as u64),
+    |number| engine::wake(number.addr() as u64),
+    |_| {},
+);
 
 /// Keys are in memory: no core dump, and no ptrace by processes of the same user.
 pub(crate) fn forbid_core_dumps() {

@@ -7,14 +7,13 @@ use std::sync::atomic::Ordering;
 
 use rustls::{ProtocolVersion, ServerConfig};
 use tidegate_core::snapshot::{Inside, Work};
-use tokio::net::TcpStream;
-use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{self, Tried, Upstream};
 use crate::connection::Connection;
+use crate::engine::{TcpStream, timeout_at};
 use crate::{http, proxy, relay};
 
 /// Serves an accepted connection to its end.
@@ -36,13 +35,7 @@ pub(crate) async fn serve(
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     connection.enter(Phase::Relay);
-    Ok(relay::run(
-        client,
-        upstream.stream,
-        connection,
-        relay::Timers::of(connection),
-    )
-    .await)
+    Ok(relay::run(client, upstream.stream, connection).await)
 }
 
 /// From the socket to a TLS session with an admitted client.

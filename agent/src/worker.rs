@@ -1,5 +1,4 @@
-//! Data threads: one per core, each with a current-thread runtime, its own
-//! sockets, its own registry of live connections and its own tallies. A
+//! Data threads: one per core, each with an event loop, its own sockets, its own registry of live connections and its own tallies. A
 //! connection stays on the thread that accepted it.
 
 use std::io;
@@ -9,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use slab::Slab;
 use tidegate_core::pick::Picker;
-use tokio::runtime::Handle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::cause::Cause;
 use crate::connect::Source;
 use crate::connection::Live;
+use crate::engine::{self, Handle};
 use crate::state::{Pool, State};
 use crate::tallies::{Counted, Summary, Tallies};
 
@@ -76,8 +75,14 @@ pub(crate) struct Workers {
     all: Vec<Arc<Worker>>,
     /// What was counted before it was taken.
     past: Mutex<Summary>,
-    /// Ends the threads when this is dropped.
-    _stop: DropGuard,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &self.all {
+            worker.handle.stop();
+        }
+    }
 }
 
 impl Workers {
@@ -91,13 +96,11 @@ impl Workers {
         source: Source,
         draining: &CancellationToken,
     ) -> io::Result<Self> {
-        let stop = CancellationToken::new();
         let mut all = Vec::new();
         for index in 0..count {
-            let handle = spawn_thread(index, stop.clone())?;
             all.push(Arc::new(Worker {
                 index,
-                handle,
+                handle: engine::start(format!("data-{index}"))?,
                 state: Arc::clone(state),
                 source,
                 draining: draining.clone(),
@@ -108,7 +111,6 @@ impl Workers {
         Ok(Self {
             all,
             past: Mutex::default(),
-            _stop: stop.drop_guard(),
         })
     }
 
@@ -167,17 +169,6 @@ impl Workers {
     fn past(&self) -> MutexGuard<'_, Summary> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn spawn_thread(index: usize, stop: CancellationToken) -> io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let handle = runtime.handle().clone();
-    std::thread::Builder::new()
-        .name(format!("data-{index}"))
-        .spawn(move || runtime.block_on(stop.cancelled()))?;
-    Ok(handle)
 }
 
 /// Live connections over all listeners, as the gauges say.

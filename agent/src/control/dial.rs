@@ -98,7 +98,7 @@ async fn tcp(at: &str) -> Result<TcpStream, DialError> {
     for address in found {
         // From wherever the kernel likes: the agent's own address may be one
         // that only its neighbours reach.
-        match timeout(CONNECT, Source::default().connect(address)).await {
+        match timeout(CONNECT, Source::default().connect_on_control(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = connect_failed(error),
             Err(_) => last = DialError::Connect(format!("no answer within {CONNECT:?}")),

@@ -6,14 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::Live;
+use crate::engine::{self, TcpStream};
 
 /// When bytes last passed.
 pub(super) struct Activity {
@@ -25,7 +24,7 @@ pub(super) struct Activity {
 impl Default for Activity {
     fn default() -> Self {
         Self {
-            start: Instant::now(),
+            start: engine::now(),
             last: AtomicU64::default(),
         }
     }
@@ -38,7 +37,8 @@ impl Activity {
     }
 
     fn mark(&self) {
-        let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let passed = engine::now().saturating_duration_since(self.start).as_millis();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
         self.last.store(passed, Ordering::Relaxed);
     }
 }

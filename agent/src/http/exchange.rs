@@ -14,12 +14,11 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
-use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::cause::{Cause, Phase};
 use crate::connect::{self, InFlight, Tried};
 use crate::connection::Connection;
+use crate::engine::{self, AbortOnDrop, timeout_at};
 use crate::proxy::{self, Ends};
 use crate::state::Pool;
 
@@ -46,7 +45,7 @@ struct Kept {
 /// What ends when a connection to the app is let go.
 pub(super) struct Held {
     in_flight: InFlight,
-    _driver: AbortOnDropHandle<()>,
+    _driver: AbortOnDrop,
 }
 
 /// Two connections that have agreed to carry a WebSocket.
@@ -172,7 +171,7 @@ impl<'a> Exchange<'a> {
         // have the same time for themselves.
         let deadline = match self.connection.live.requests() {
             0 | 1 => self.connection.first_byte_deadline(),
-            _ => Instant::now() + timeouts.first_byte.duration(),
+            _ => engine::now() + timeouts.first_byte.duration(),
         };
         let opening = async {
             let mut upstream = connect::to_pool(self.connection, pool, tried).await?;
@@ -187,15 +186,16 @@ impl<'a> Exchange<'a> {
             .handshake(TokioIo::new(upstream.stream))
             .await
             .map_err(|_| Cause::UpstreamReset)?;
-        let driver = tokio::spawn(async move {
+        let driver = engine::spawn(async move {
             // Whoever waits for an answer is told; there is nobody else to tell.
             if let Err(error) = driver.with_upgrades().await {
                 tracing::debug!(%error, "connection to the app ended");
             }
-        });
+        })
+        .map_err(|_| Cause::Internal)?;
         let held = Held {
             in_flight: upstream.held,
-            _driver: AbortOnDropHandle::new(driver),
+            _driver: AbortOnDrop(driver),
         };
         Ok(Kept { sender, held })
     }
