@@ -18,6 +18,8 @@ use crate::sys;
 
 const INDEX_BITS: u32 = 26;
 const GENERATION_BITS: u32 = 22;
+/// Polls between two looks at sockets and timers, at most.
+const TURN: usize = 512;
 /// Room that is kept when the last task has gone.
 const KEPT: usize = 1024;
 
@@ -151,11 +153,10 @@ impl Tasks {
         !self.all.borrow().ready.is_empty()
     }
 
-    /// Polls what was ready when this began: what becomes ready meanwhile waits
-    /// until sockets and timers have been looked at.
+    /// Polls what is ready, and what that makes ready: a connection just accepted is
+    /// served without another look at the sockets. Bounded, so that they get theirs.
     pub(super) fn run_ready(&self) {
-        let count = self.all.borrow().ready.len();
-        for _ in 0..count {
+        for _ in 0..TURN {
             let next = self.all.borrow_mut().ready.pop_front();
             let Some(id) = next else { return };
             self.run(id);
