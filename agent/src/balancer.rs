@@ -3,10 +3,10 @@
 
 
 use crate::cause::{Cause, Phase, Served};
-use crate::connect::{self, Tried, Upstream};
+use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
 use crate::engine::{TcpStream, timeout_at};
-use crate::{proxy, relay};
+use crate::{opening, proxy, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(client: TcpStream, connection: &mut Connection) -> Served {
@@ -32,8 +32,16 @@ async fn prepare(
 async fn reach(client: &mut TcpStream, connection: &mut Connection) -> Result<Upstream, Cause> {
     let ends = proxy::ends(client, connection).await?;
     connection.admit(ends.client)?;
-    let mut upstream =
-        connect::to_pool(connection, &connection.listener.pool, &mut Tried::default()).await?;
-    proxy::announce(&mut upstream.stream, connection, ends).await?;
-    Ok(upstream)
+    let mut opening = opening::announcing(connection.listener.spec.announce, ends);
+    let listens = connection.listener.spec.client_first;
+    if listens {
+        opening.hear(client, connection).await?;
+    }
+    let wanted = Wanted {
+        connection,
+        pool: &connection.listener.pool,
+        opening: &opening,
+        spoken: listens.then_some(client),
+    };
+    wanted.reach(&mut Tried::default()).await
 }

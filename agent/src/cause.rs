@@ -14,6 +14,8 @@ pub(crate) enum Phase {
     Accept,
     /// Waiting for the PROXY header.
     ProxyHeader,
+    /// Waiting for the client's first bytes, by which it is routed.
+    FirstBytes,
     /// In the TLS handshake.
     Handshake,
     /// In HTTP: reading a request, or between two.
@@ -26,9 +28,10 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// All phases, in order.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Accept,
         Self::ProxyHeader,
+        Self::FirstBytes,
         Self::Handshake,
         Self::Request,
         Self::Connect,
@@ -40,6 +43,7 @@ impl Phase {
         match self {
             Self::Accept => "accept",
             Self::ProxyHeader => "proxy_header",
+            Self::FirstBytes => "first_bytes",
             Self::Handshake => "handshake",
             Self::Request => "request",
             Self::Connect => "connect",

@@ -9,12 +9,14 @@ use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering;
 
 use socket2::{SockRef, Socket};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
-use crate::engine::{self, TcpStream, timeout};
+use crate::engine::{self, TcpStream, timeout_at};
 use crate::facts::BackendFacts;
+use crate::opening::Opening;
 use crate::state::{Backend, Pool};
 use crate::sys;
 
@@ -137,51 +139,82 @@ impl Drop for InFlight {
 #[derive(Default)]
 pub(crate) struct Tried(Vec<usize>);
 
-/// Connects to a backend of the pool.
-///
-/// # Errors
-/// No backend is up, none accepted, or this host has no descriptor left.
-pub(crate) async fn to_pool(
-    connection: &Connection,
-    pool: &Pool,
-    tried: &mut Tried,
-) -> Result<Upstream, Cause> {
-    connection.enter(Phase::Connect);
-    let patience = connection.listener.spec.policy.timeouts.connect.duration();
-    let mut last = Cause::NoBackend;
-    while let Some((backend, held)) = pick(connection, pool, tried) {
-        connection.live.set_backend(&backend.facts);
-        let connecting = connection.worker.source.connect(backend.spec.address);
-        let failure = match timeout(patience, connecting).await {
-            Ok(Ok(stream)) => {
-                backend.facts.connects.fetch_add(1, Ordering::Relaxed);
-                return Ok(Upstream { stream, held });
-            }
-            Ok(Err(error)) if sys::out_of_descriptors(&error) => {
-                tracing::error!(%error, "no connection to a backend can be opened");
+/// What to open, and with what.
+pub(crate) struct Wanted<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) pool: &'a Pool,
+    pub(crate) opening: &'a Opening,
+    /// Who has spoken first, so that its bytes may travel in the SYN.
+    pub(crate) spoken: Option<&'a TcpStream>,
+}
+
+impl Wanted<'_> {
+    /// Connects to a backend of the pool and sends it the opening.
+    ///
+    /// # Errors
+    /// No backend is up, none accepted, or this host has no descriptor left.
+    pub(crate) async fn reach(&self, tried: &mut Tried) -> Result<Upstream, Cause> {
+        let connection = self.connection;
+        connection.enter(Phase::Connect);
+        let mut last = Cause::NoBackend;
+        while let Some((backend, held)) = pick(connection, self.pool, tried) {
+            connection.live.set_backend(&backend.facts);
+            let failure = match self.try_one(backend.spec.address).await {
+                Ok((mut stream, sent)) => {
+                    backend.facts.connects.fetch_add(1, Ordering::Relaxed);
+                    self.send_rest(&mut stream, sent).await?;
+                    return Ok(Upstream { stream, held });
+                }
+                Err(error) => error,
+            };
+            if sys::out_of_descriptors(&failure) {
+                tracing::error!(error = %failure, "no connection to a backend can be opened");
                 return Err(Cause::Internal);
             }
-            Ok(Err(error)) => {
-                last = Cause::ConnectFailed;
-                error.to_string()
-            }
-            Err(_) => {
-                last = Cause::ConnectTimeout;
-                format!("no answer within {patience:?}")
-            }
-        };
-        backend
-            .facts
-            .connects_failed
-            .fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(
-            pool = %backend.facts.pool,
-            backend = %backend.facts.name,
-            error = failure,
-            "connect failed"
-        );
+            last = match failure.kind() {
+                io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+                _ => Cause::ConnectFailed,
+            };
+            let facts = &backend.facts;
+            facts.connects_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(pool = %facts.pool, backend = %facts.name, error = %failure, "connect failed");
+        }
+        Err(last)
     }
-    Err(last)
+
+    /// Answers how much of the opening is sent.
+    async fn try_one(&self, target: SocketAddr) -> io::Result<(TcpStream, usize)> {
+        let source = self.connection.worker.source;
+        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let deadline = engine::now() + timeouts.connect.duration();
+        let early = self.spoken.filter(|_| self.pool.spec.fast_open);
+        let Some(client) = early else {
+            let stream = timeout_at(deadline, source.connect(target)).await??;
+            return Ok((stream, 0));
+        };
+        let socket = source.socket(target)?;
+        // Where the host forbids it, it is an ordinary connect.
+        let _ = sys::connect_with_data(&socket);
+        let connecting = TcpStream::connect_sending(socket, target, self.opening.bytes());
+        let (stream, sent) = timeout_at(deadline, connecting).await??;
+        let established = timeout_at(deadline, stream.established(client)).await;
+        match established {
+            Ok(established) => established?,
+            // It has accepted, and only its answer takes long.
+            Err(_) if stream.is_established() => {}
+            Err(elapsed) => return Err(elapsed.into()),
+        }
+        source.refuse_itself(&stream, target)?;
+        Ok((stream, sent))
+    }
+
+    async fn send_rest(&self, stream: &mut TcpStream, sent: usize) -> Result<(), Cause> {
+        let rest = self.opening.bytes().get(sent..).unwrap_or_default();
+        let written = stream.write_all(rest).await;
+        written.map_err(|_| Cause::UpstreamReset)?;
+        self.connection.live.add_in(self.opening.payload());
+        Ok(())
+    }
 }
 
 /// The next backend by the pool's algorithm, counted from now on, so that

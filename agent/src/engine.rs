@@ -24,7 +24,7 @@ use self::inbox::{Inbox, Message};
 use self::sources::Sources;
 pub(crate) use self::net::{Accepted, TcpListener, TcpStream, stream_socket};
 pub(crate) use self::tasks::{AbortOnDrop, TaskHandle, wake};
-pub(crate) use self::time::{HyperTimer, Sleep, sleep_until, timeout, timeout_at};
+pub(crate) use self::time::{HyperTimer, Sleep, sleep_until, timeout_at};
 use self::tasks::{TaskId, Tasks};
 use self::wheel::Wheel;
 

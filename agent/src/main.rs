@@ -15,6 +15,7 @@ mod http;
 mod limits;
 mod listener;
 mod metrics;
+mod opening;
 mod plane;
 mod probe;
 mod proxy;

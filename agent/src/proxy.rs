@@ -53,26 +53,6 @@ pub(crate) async fn ends(stream: &mut TcpStream, connection: &Connection) -> Res
     }
 }
 
-/// Tells the backend about the client, where the listener says so.
-///
-/// # Errors
-/// When the backend has closed already.
-pub(crate) async fn announce(
-    upstream: &mut TcpStream,
-    connection: &Connection,
-    ends: Ends,
-) -> Result<(), Cause> {
-    let Some(version) = connection.listener.spec.announce else {
-        return Ok(());
-    };
-    let header = Header::Proxied {
-        client: ends.client.socket(),
-        destination: ends.destination,
-    };
-    let written = write(upstream, version, &header).await;
-    written.map_err(|_| Cause::UpstreamReset)
-}
-
 /// Writes a header.
 ///
 /// # Errors

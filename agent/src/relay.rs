@@ -74,9 +74,45 @@ where
 pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// Makes closing send RST instead of FIN, and drop what is unsent.
     fn reset_on_close(&self);
+
+    /// Whether closing says all that ending our direction would.
+    fn ends_by_closing(&self) -> bool {
+        false
+    }
+
+    /// Whether nothing follows what can be read now but the end.
+    fn peer_has_ended(&self) -> bool {
+        false
+    }
+
+    /// Writes what is followed by more or by the end at once, so that it can
+    /// leave with it.
+    fn poll_write_last(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.as_mut().poll_write(cx, bytes)
+    }
 }
 
 impl End for TcpStream {
+    fn ends_by_closing(&self) -> bool {
+        true
+    }
+
+    fn peer_has_ended(&self) -> bool {
+        self.peer_has_ended()
+    }
+
+    fn poll_write_last(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send_last(cx, bytes)
+    }
+
     fn reset_on_close(&self) {
         self.reset_on_close();
     }
@@ -135,7 +171,8 @@ where
         use Cause::{ClientClosed, ClientReset, UpstreamClosed, UpstreamReset};
 
         let (client, upstream) = (&mut self.client, &mut self.upstream);
-        let up = self.to_upstream.poll(cx, client, upstream);
+        let closes = self.to_client.ended() && upstream.ends_by_closing();
+        let up = self.to_upstream.poll(cx, client, upstream, closes);
         let sent = std::mem::take(&mut self.to_upstream.uncounted);
         if sent > 0 {
             self.connection.live.add_in(sent);
@@ -146,7 +183,8 @@ where
         self.to_client.reader_broken |= matches!(up, Poll::Ready(Err(Broken::Writing)));
 
         let (client, upstream) = (&mut self.client, &mut self.upstream);
-        let down = self.to_client.poll(cx, upstream, client);
+        let closes = self.to_upstream.ended() && client.ends_by_closing();
+        let down = self.to_client.poll(cx, upstream, client, closes);
         let received = std::mem::take(&mut self.to_client.uncounted);
         if received > 0 {
             self.connection.live.add_out(received);
@@ -296,21 +334,23 @@ impl Direction {
         self.stage == Stage::Ended
     }
 
-    /// Moves what can be moved. Ready once: at its end, or at its failure.
+    /// Moves what can be moved. Ready once: at its end, or at its failure. `closes`
+    /// says that the writer is closed next.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
+        closes: bool,
     ) -> Poll<Result<(), Broken>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: End,
+        W: End,
     {
         if self.ended() {
             return Poll::Pending;
         }
-        let end = ready!(self.advance(cx, reader, writer));
+        let end = ready!(self.advance(cx, reader, writer, closes));
         self.pending = Pending::default();
         self.stage = Stage::Ended;
         Poll::Ready(end)
@@ -321,10 +361,11 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
+        closes: bool,
     ) -> Poll<Result<(), Broken>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: End,
+        W: End,
     {
         let mut turn = TURN;
         loop {
@@ -346,6 +387,7 @@ impl Direction {
                     let read = with_scratch(|scratch| self.carry(cx, reader, writer, scratch));
                     turn = turn.saturating_sub(ready!(read)?);
                 }
+                Stage::Closing if closes => return Poll::Ready(Ok(())),
                 // A writer that is gone already cannot be told, and need not be.
                 Stage::Closing | Stage::Ended => {
                     return Pin::new(&mut *writer).poll_shutdown(cx).map(|_| Ok(()));
@@ -364,8 +406,8 @@ impl Direction {
         scratch: &mut [u8],
     ) -> Poll<Result<usize, Broken>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: End,
+        W: End,
     {
         let mut bytes = match ready!(self.read(cx, reader, scratch)) {
             Ok([]) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
@@ -378,8 +420,15 @@ impl Direction {
             return Poll::Ready(Ok(0));
         }
         self.stage = Stage::Flushing;
+        // The end is read next, and a FIN of its own would be a packet more.
+        let last = reader.peer_has_ended() && count < self.capacity();
         while !bytes.is_empty() {
-            match Pin::new(&mut *writer).poll_write(cx, bytes) {
+            let writing = Pin::new(&mut *writer);
+            let written = match last {
+                true => writing.poll_write_last(cx, bytes),
+                false => writing.poll_write(cx, bytes),
+            };
+            match written {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.uncounted += written;
                     bytes = bytes.get(written..).unwrap_or_default();
@@ -403,8 +452,7 @@ impl Direction {
         reader: &mut R,
         scratch: &'s mut [u8],
     ) -> Poll<io::Result<&'s [u8]>> {
-        let capacity = SIZES.get(usize::from(self.size)).copied();
-        let capacity = capacity.unwrap_or(LARGEST);
+        let capacity = self.capacity();
         let mut filled = ReadBuf::new(scratch.get_mut(..capacity).unwrap_or_default());
         match ready!(Pin::new(reader).poll_read(cx, &mut filled)) {
             Ok(()) => {}
@@ -419,6 +467,11 @@ impl Direction {
             self.size = self.size.saturating_sub(1);
         }
         Poll::Ready(Ok(scratch.get(..count).unwrap_or_default()))
+    }
+
+    fn capacity(&self) -> usize {
+        let capacity = SIZES.get(usize::from(self.size)).copied();
+        capacity.unwrap_or(LARGEST)
     }
 
     fn write_pending<W: AsyncWrite + Unpin>(
@@ -445,6 +498,6 @@ thread_local! {
 
 /// Lends the thread's one buffer: it is in the processor's cache already, and no
 /// connection keeps it.
-fn with_scratch<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(crate) fn with_scratch<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| act(scratch))
 }

@@ -29,6 +29,26 @@ pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
     )
 }
 
+/// Hands over connections when they have data; one without is handed over anyway
+/// after about `seconds` (tcp(7)).
+pub(crate) fn accept_with_data(listener: impl AsFd, seconds: u16) -> io::Result<()> {
+    let level = libc::IPPROTO_TCP;
+    set_option(listener, level, libc::TCP_DEFER_ACCEPT, seconds.into())
+}
+
+/// Takes data in the SYN (RFC 7413), for up to `pending` connections that are
+/// not established yet.
+pub(crate) fn listen_with_fast_open(listener: impl AsFd, pending: u16) -> io::Result<()> {
+    let level = libc::IPPROTO_TCP;
+    set_option(listener, level, libc::TCP_FASTOPEN, pending.into())
+}
+
+/// Lets connect(2) wait for the first write, whose bytes then travel in the SYN,
+/// where the peer has given a cookie before (RFC 7413).
+pub(crate) fn connect_with_data(socket: impl AsFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)
+}
+
 fn set_option(
     socket: impl AsFd,
     level: libc::c_int,

@@ -11,10 +11,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::cause::{Cause, Phase, Served};
-use crate::connect::{self, Tried, Upstream};
+use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
 use crate::engine::{TcpStream, timeout_at};
-use crate::{http, proxy, relay};
+use crate::{http, opening, proxy, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(
@@ -85,8 +85,12 @@ fn acknowledge(session: &mut TlsStream<TcpStream>) {
 
 /// From the session to a backend that knows the client.
 async fn reach(connection: &Connection, ends: proxy::Ends) -> Result<Upstream, Cause> {
-    let mut upstream =
-        connect::to_pool(connection, &connection.listener.pool, &mut Tried::default()).await?;
-    proxy::announce(&mut upstream.stream, connection, ends).await?;
-    Ok(upstream)
+    let opening = opening::announcing(connection.listener.spec.announce, ends);
+    let wanted = Wanted {
+        connection,
+        pool: &connection.listener.pool,
+        opening: &opening,
+        spoken: None,
+    };
+    wanted.reach(&mut Tried::default()).await
 }

@@ -84,6 +84,56 @@ impl TcpStream {
         Ok(stream)
     }
 
+    /// As [`TcpStream::connect`] for a socket of [`sys::connect_with_data`], with the
+    /// bytes to send first; answers how many of them are sent.
+    ///
+    /// # Errors
+    /// As connect(2).
+    pub(crate) async fn connect_sending(
+        socket: Socket,
+        target: SocketAddr,
+        bytes: &[u8],
+    ) -> io::Result<(Self, usize)> {
+        let stream = Self::connect(socket, target).await?;
+        // Where connect did not wait for it, this is what sends the SYN.
+        let sent = poll_fn(|cx| stream.poll_send(cx, bytes)).await?;
+        Ok((stream, sent))
+    }
+
+    /// After [`TcpStream::connect_sending`]: until the peer is known to have accepted.
+    /// It answers mostly, and its answer says so. Only when the client has more to
+    /// say first is the kernel asked.
+    ///
+    /// # Errors
+    /// As connect(2).
+    pub(crate) async fn established(&self, client: &Self) -> io::Result<()> {
+        self.0.ask(Interest::Read)?;
+        client.0.ask(Interest::Read)?;
+        poll_fn(|cx| {
+            if self.poll_connected(cx)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let waits = client.0.source(|source| {
+                source.wake_by(cx.waker());
+                source.readable
+            })?;
+            if waits && self.is_established() {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                self.0.ask(Interest::ReadWrite)?;
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether the peer has accepted the connection.
+    pub(crate) fn is_established(&self) -> bool {
+        // Refused in SYN_SENT, and after a reset.
+        rustix::net::getpeername(&self.0.socket).is_ok()
+    }
+
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (heard, broken) = self.0.source(|source| {
             source.wake_by(cx.waker());
@@ -145,6 +195,18 @@ impl TcpStream {
         self.poll_writing(cx, bytes.len(), || {
             rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL)
         })
+    }
+
+    /// As [`TcpStream::poll_send`] for the last bytes: they leave with the end.
+    pub(crate) fn poll_send_last(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_writing(cx, bytes.len(), || {
+            rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+        })
+    }
+
+    /// Whether the peer's end has come, behind whatever there is to read.
+    pub(crate) fn peer_has_ended(&self) -> bool {
+        self.0.source(|source| source.ended).unwrap_or(false)
     }
 
     fn poll_writing(

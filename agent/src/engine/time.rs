@@ -98,14 +98,6 @@ pub(crate) async fn timeout_at<F: Future>(
     .await
 }
 
-/// As [`timeout_at`], from now.
-pub(crate) async fn timeout<F: Future>(
-    patience: Duration,
-    future: F,
-) -> Result<F::Output, Elapsed> {
-    timeout_at(now() + patience, future).await
-}
-
 impl From<Elapsed> for io::Error {
     fn from(_: Elapsed) -> Self {
         io::ErrorKind::TimedOut.into()

@@ -16,10 +16,11 @@ use hyper_util::rt::TokioIo;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
 
 use crate::cause::{Cause, Phase};
-use crate::connect::{self, InFlight, Tried};
+use crate::connect::{InFlight, Tried, Wanted};
 use crate::connection::Connection;
 use crate::engine::{self, AbortOnDrop, timeout_at};
-use crate::proxy::{self, Ends};
+use crate::opening;
+use crate::proxy::Ends;
 use crate::state::Pool;
 
 /// What goes to the app: the client's body, or none when a request is sent again.
@@ -173,12 +174,14 @@ impl<'a> Exchange<'a> {
             0 | 1 => self.connection.first_byte_deadline(),
             _ => engine::now() + timeouts.first_byte.duration(),
         };
-        let opening = async {
-            let mut upstream = connect::to_pool(self.connection, pool, tried).await?;
-            proxy::announce(&mut upstream.stream, self.connection, self.ends).await?;
-            Ok(upstream)
+        let opening = opening::announcing(self.connection.listener.spec.announce, self.ends);
+        let wanted = Wanted {
+            connection: self.connection,
+            pool,
+            opening: &opening,
+            spoken: None,
         };
-        let upstream = timeout_at(deadline, opening)
+        let upstream = timeout_at(deadline, wanted.reach(tried))
             .await
             .unwrap_or(Err(Cause::ConnectTimeout))?;
         let (sender, driver) = http1::Builder::new()
