@@ -1,7 +1,6 @@
 //! The balancer's recipe: TCP to a backend of the pool, never decrypted.
 //! `terminator` reads the same, with TLS between policy and pool.
 
-
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;

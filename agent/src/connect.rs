@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 use socket2::{SockRef, Socket};
 use tokio::io::AsyncWriteExt;
@@ -18,7 +18,7 @@ use crate::engine::{self, TcpStream, timeout_at};
 use crate::facts::BackendFacts;
 use crate::opening::Opening;
 use crate::state::{Backend, Pool};
-use crate::sys;
+use crate::{sockets, sys};
 
 /// The address that connections to backends come from: the agent's own, so
 /// that backends can tell agents by it.
@@ -53,20 +53,10 @@ impl Source {
         Ok(socket)
     }
 
-    /// Connects.
+    /// Connects, on the control thread.
     ///
     /// # Errors
     /// As connect(2), and when the connection came back to itself.
-    pub(crate) async fn connect(self, target: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(self.socket(target)?, target).await?;
-        self.refuse_itself(&stream, target)?;
-        Ok(stream)
-    }
-
-    /// As [`Source::connect`], on the control thread.
-    ///
-    /// # Errors
-    /// The same.
     pub(crate) async fn connect_on_control(
         self,
         target: SocketAddr,
@@ -99,7 +89,9 @@ fn ephemeral_ports() -> &'static RangeInclusive<u16> {
     static PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
         let written = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
         let written = written.unwrap_or_default();
-        let mut ports = written.split_whitespace().map_while(|port| port.parse().ok());
+        let mut ports = written
+            .split_whitespace()
+            .map_while(|port| port.parse().ok());
         match (ports.next(), ports.next()) {
             (Some(first), Some(last)) => first..=last,
             // Not told: any port may be one.
@@ -185,14 +177,19 @@ impl Wanted<'_> {
     /// Answers how much of the opening is sent.
     async fn try_one(&self, target: SocketAddr) -> io::Result<(TcpStream, usize)> {
         let source = self.connection.worker.source;
-        let timeouts = &self.connection.listener.spec.policy.timeouts;
-        let deadline = engine::now() + timeouts.connect.duration();
+        let listener = &self.connection.listener.spec;
+        let deadline = engine::now() + listener.policy.timeouts.connect.duration();
+        let socket = source.socket(target)?;
+        if let Some(time) = listener.tcp.user_timeout {
+            sockets::give_up(&socket, Some(time.duration()))?;
+        }
         let early = self.spoken.filter(|_| self.pool.spec.fast_open);
         let Some(client) = early else {
-            let stream = timeout_at(deadline, source.connect(target)).await??;
+            let connecting = TcpStream::connect(socket, target);
+            let stream = timeout_at(deadline, connecting).await??;
+            source.refuse_itself(&stream, target)?;
             return Ok((stream, 0));
         };
-        let socket = source.socket(target)?;
         // Where the host forbids it, it is an ordinary connect.
         let _ = sys::connect_with_data(&socket);
         let connecting = TcpStream::connect_sending(socket, target, self.opening.bytes());

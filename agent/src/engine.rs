@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::inbox::{Inbox, Message};
-use self::sources::Sources;
 pub(crate) use self::net::{Accepted, TcpListener, TcpStream, stream_socket};
+use self::sources::Sources;
 pub(crate) use self::tasks::{AbortOnDrop, TaskHandle, wake};
-pub(crate) use self::time::{HyperTimer, Sleep, sleep_until, timeout_at};
 use self::tasks::{TaskId, Tasks};
+pub(crate) use self::time::{HyperTimer, Sleep, sleep_until, timeout_at};
 use self::wheel::Wheel;
 
 /// Events taken from the kernel at once. What is ready beyond them comes next:
@@ -136,7 +136,9 @@ impl Engine {
             if self.sources.dispatch(&events) && self.take_messages() {
                 break;
             }
-            self.timers.borrow_mut().advance(self.tick(self.now.get()), &mut due);
+            self.timers
+                .borrow_mut()
+                .advance(self.tick(self.now.get()), &mut due);
             due.drain(..).for_each(std::task::Waker::wake);
         }
         self.inbox.close();

@@ -1,20 +1,15 @@
-//! The sockets: [`ListenerSet`] owns them by address, apart from the
-//! configuration, and each data thread accepts from its own.
-//!
-//! SO_REUSEPORT lets a second program of the same user bind an address
-//! silently and take half of its connections. So an address is claimed first,
-//! by an abstract socket of its name, and tried without SO_REUSEPORT.
+//! Where connections come in: [`ListenerSet`] owns the sockets by address, apart
+//! from the configuration, and each data thread accepts from its own. How a
+//! socket is made is `sockets`'s.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tidegate_core::addr::PeerAddr;
 use tidegate_core::backoff::Backoff;
 use tidegate_core::document::Mistake;
@@ -24,13 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::engine::{self, Accepted, TcpListener, TcpStream};
+use crate::sockets::{self, Options};
 use crate::state::Active;
 use crate::worker::{Worker, Workers};
 use crate::{balancer, terminator};
-
-/// Connections that wait to be accepted, per socket; the kernel's own bound
-/// (`net.core.somaxconn`) may be lower.
-const BACKLOG: i32 = 4096;
 
 /// Connections accepted before others get their turn, at most.
 const LARGEST_BURST: u32 = 64;
@@ -49,11 +41,45 @@ pub(crate) struct ListenerSet {
 struct Bound {
     /// Held as long as the sockets are.
     _claim: UnixListener,
+    /// One for each worker.
+    sockets: Vec<Arc<std::net::TcpListener>>,
+    options: Options,
     stop: CancellationToken,
     accepting: Vec<oneshot::Receiver<()>>,
 }
 
+impl New {
+    fn bind(
+        address: SocketAddr,
+        options: Options,
+        workers: usize,
+        ours: bool,
+    ) -> Result<Self, String> {
+        let claim = sockets::claim(address)?;
+        let sockets = sockets::bind(address, &options, workers, ours)?;
+        Ok(Self {
+            address,
+            options,
+            claim,
+            sockets,
+        })
+    }
+}
+
 impl Bound {
+    /// Takes over changed options; new connections have them.
+    fn follow(&mut self, options: Options) {
+        if self.options == options {
+            return;
+        }
+        for socket in &self.sockets {
+            if let Err(error) = options.set_on(socket) {
+                tracing::error!(%error, ?options, "a listening socket keeps its old options");
+            }
+        }
+        self.options = options;
+    }
+
     /// Closes the sockets: when this is over nobody can connect any more.
     async fn close(self) {
         self.stop.cancel();
@@ -68,7 +94,14 @@ impl Bound {
 /// back.
 #[derive(Default)]
 pub(crate) struct Prepared {
-    new: Vec<(SocketAddr, UnixListener, Vec<std::net::TcpListener>)>,
+    new: Vec<New>,
+}
+
+struct New {
+    address: SocketAddr,
+    options: Options,
+    claim: UnixListener,
+    sockets: Vec<std::net::TcpListener>,
 }
 
 impl ListenerSet {
@@ -105,8 +138,8 @@ impl ListenerSet {
                 bound.port() == address.port()
                     && (bound.ip().is_unspecified() || address.ip().is_unspecified())
             });
-            match claim(*address).and_then(|claim| Ok((claim, bind(*address, workers, ours)?))) {
-                Ok((claim, sockets)) => prepared.new.push((*address, claim, sockets)),
+            match New::bind(*address, Options::of(listener), workers, ours) {
+                Ok(new) => prepared.new.push(new),
                 Err(why) => mistakes.push(Mistake::new(
                     format!("/listeners/{}/bind", listener.name),
                     format!("{address} of listener {} {why}", listener.name),
@@ -122,25 +155,32 @@ impl ListenerSet {
 
     /// Accepts on what was prepared, and no longer on what `active` has not.
     pub(crate) async fn commit(&mut self, prepared: Prepared, active: &Active, workers: &Workers) {
-        for (address, claim, sockets) in prepared.new {
+        for (address, bound) in &mut self.bound {
+            if let Some(listener) = active.listeners.get(address) {
+                bound.follow(Options::of(&listener.spec));
+            }
+        }
+        for new in prepared.new {
             let stop = CancellationToken::new();
-            let mut accepting = Vec::new();
-            for (worker, socket) in workers.iter().zip(sockets) {
+            let sockets: Vec<_> = new.sockets.into_iter().map(Arc::new).collect();
+            let accepting = workers.iter().zip(&sockets).map(|(worker, socket)| {
                 let one = Accepting {
-                    address,
+                    address: new.address,
                     worker: Arc::clone(worker),
                     permits: Arc::clone(&self.permits),
                     errors: Arc::clone(&self.accept_errors),
                     stop: stop.clone(),
                 };
-                accepting.push(worker.handle.spawn(one.run(socket)));
-            }
+                worker.handle.spawn(one.run(Arc::clone(socket)))
+            });
             let bound = Bound {
-                _claim: claim,
+                _claim: new.claim,
+                options: new.options,
+                accepting: accepting.collect(),
+                sockets,
                 stop,
-                accepting,
             };
-            self.bound.insert(address, bound);
+            self.bound.insert(new.address, bound);
         }
         let removed = self
             .bound
@@ -168,7 +208,7 @@ struct Accepting {
 }
 
 impl Accepting {
-    async fn run(self, socket: std::net::TcpListener) {
+    async fn run(self, socket: Arc<std::net::TcpListener>) {
         let listener = match TcpListener::new(socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -203,7 +243,11 @@ impl Accepting {
                     failures = 0;
                     // Where many come at once, more are taken at once; one call more
                     // would only say that nobody else has come.
-                    burst = if accepted < burst { 1 } else { (2 * burst).min(LARGEST_BURST) };
+                    burst = if accepted < burst {
+                        1
+                    } else {
+                        (2 * burst).min(LARGEST_BURST)
+                    };
                 }
                 Err(error) => {
                     if failures == 0 {
@@ -297,90 +341,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Takes an address among all agents of this network namespace.
-fn claim(address: SocketAddr) -> Result<UnixListener, String> {
-    let name = UnixAddr::from_abstract_name(format!("tidegate/{address}"))
-        .map_err(|error| format!("cannot be claimed: {error}"))?;
-    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let whose = owner(address).map_or_else(String::new, |pid| format!(" (process {pid})"));
-            format!(
-                "is taken by another agent on this machine{whose}: stop that one, or give each an \
-                 --address of its own"
-            )
-        }
-        _ => format!("cannot be claimed: {error}"),
-    })
-}
-
-/// Never waits: nobody accepts on a claim, so its queue may be full.
-fn owner(address: SocketAddr) -> Option<i32> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    socket
-        .connect(&SockAddr::unix(format!("\0tidegate/{address}")).ok()?)
-        .ok()?;
-    let credentials = rustix::net::sockopt::socket_peercred(&socket).ok()?;
-    Some(credentials.pid.as_raw_nonzero().get())
-}
-
-fn bind(
-    address: SocketAddr,
-    count: usize,
-    ours: bool,
-) -> Result<Vec<std::net::TcpListener>, String> {
-    let explained = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "is taken by another program: stop that one, or bind another port".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "is not an address of this machine: bind one that is".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "needs a privilege: ports below 1024 take CAP_NET_BIND_SERVICE".to_owned()
-        }
-        _ => format!("cannot be bound: {error}"),
-    };
-    // Alone first: with SO_REUSEPORT a listening socket of the same user would
-    // be shared without a word.
-    if !ours {
-        socket(address, false).map_err(explained)?;
-    }
-    let sockets: Vec<Socket> = (0..count)
-        .map(|_| socket(address, true))
-        .collect::<io::Result<_>>()
-        .map_err(explained)?;
-    // None listens before all are bound: a listening socket that is closed
-    // again resets who has connected meanwhile.
-    for socket in &sockets {
-        socket.listen(BACKLOG).map_err(explained)?;
-    }
-    Ok(sockets
-        .into_iter()
-        .map(std::net::TcpListener::from)
-        .collect())
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    // Over connections of the last process that are still in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    // Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
-    if address.is_ipv6() {
-        // `[::]` serves IPv4 as well; other IPv6 addresses have no IPv4 side.
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }

@@ -22,6 +22,7 @@ mod proxy;
 mod relay;
 mod settings;
 mod shutdown;
+mod sockets;
 mod state;
 mod sys;
 mod tallies;

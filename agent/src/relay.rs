@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
@@ -18,7 +18,11 @@ use tokio_rustls::server::TlsStream;
 use crate::cause::Cause;
 use crate::connection::Connection;
 use crate::engine::{self, Sleep, TcpStream, sleep_until};
+use crate::sockets;
 
+/// Before this age no connection needs keepalive probes: most never get there, and
+/// are spared the calls that ask for them.
+const SETTLED: Duration = Duration::from_secs(10);
 /// How much is read at once, in bytes.
 const SIZES: [usize; 3] = [16 << 10, 64 << 10, LARGEST];
 const LARGEST: usize = 256 << 10;
@@ -26,11 +30,7 @@ const LARGEST: usize = 256 << 10;
 const TURN: usize = 4 * LARGEST;
 
 /// Relays until the end, and says why it came.
-pub(crate) fn run<C, U>(
-    client: C,
-    upstream: U,
-    connection: &Connection,
-) -> Relay<'_, C, U>
+pub(crate) fn run<C, U>(client: C, upstream: U, connection: &Connection) -> Relay<'_, C, U>
 where
     C: End,
     U: End,
@@ -66,6 +66,7 @@ where
         was_reset: false,
         last_byte,
         timer: sleep_until(last_byte),
+        settles_at: Some(last_byte + SETTLED),
         connection,
     }
 }
@@ -74,6 +75,9 @@ where
 pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// Makes closing send RST instead of FIN, and drop what is unsent.
     fn reset_on_close(&self);
+
+    /// Asks a silent peer whether it is still there, as the listener says.
+    fn keep_alive(&self, connection: &Connection);
 
     /// Whether closing says all that ending our direction would.
     fn ends_by_closing(&self) -> bool {
@@ -97,6 +101,12 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
 }
 
 impl End for TcpStream {
+    fn keep_alive(&self, connection: &Connection) {
+        let after = connection.listener.spec.tcp.keepalive.duration();
+        // Fails on a connection that is gone already, which needs none.
+        let _ = sockets::keep_alive(self, after);
+    }
+
     fn ends_by_closing(&self) -> bool {
         true
     }
@@ -119,6 +129,10 @@ impl End for TcpStream {
 }
 
 impl End for TlsStream<TcpStream> {
+    fn keep_alive(&self, connection: &Connection) {
+        End::keep_alive(self.get_ref().0, connection);
+    }
+
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }
@@ -136,6 +150,8 @@ pub(crate) struct Relay<'a, C, U> {
     was_reset: bool,
     last_byte: Instant,
     timer: Sleep,
+    /// When it is no short connection any more, until then.
+    settles_at: Option<Instant>,
     connection: &'a Connection,
 }
 
@@ -209,8 +225,17 @@ where
         if self.timer.is_waiting() {
             return Poll::Pending;
         }
+        let now = engine::now();
         let (expiry, cause) = self.expiry();
-        self.timer.reset(expiry);
+        if expiry <= now {
+            return Poll::Ready(cause);
+        }
+        if self.settles_at.is_some_and(|at| at <= now) {
+            self.settles_at = None;
+            self.upstream.keep_alive(self.connection);
+        }
+        let next = self.settles_at.map_or(expiry, |at| at.min(expiry));
+        self.timer.reset(next);
         Pin::new(&mut self.timer).poll(cx).map(|()| cause)
     }
 

@@ -21,12 +21,7 @@ use crate::engine;
 /// (source, destination) pair has to be unique, instead of at bind, where the
 /// port alone would be taken from everybody (ip(7)).
 pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
-    set_option(
-        socket,
-        libc::IPPROTO_IP,
-        libc::IP_BIND_ADDRESS_NO_PORT,
-        1,
-    )
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// Hands over connections when they have data; one without is handed over anyway

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -343,7 +344,7 @@ pub(crate) struct Accepted {
 /// A listening socket. Level-triggered: what is not accepted now is reported again,
 /// so that no call is needed to learn that the queue is empty.
 pub(crate) struct TcpListener {
-    socket: Registered<std::net::TcpListener>,
+    socket: Registered<Arc<std::net::TcpListener>>,
     /// Whether the kernel reports who waits.
     watched: AtomicBool,
 }
@@ -353,7 +354,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// As epoll_ctl(2).
-    pub(crate) fn new(socket: std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(socket: Arc<std::net::TcpListener>) -> io::Result<Self> {
         Ok(Self {
             socket: Registered::new(socket, false)?,
             watched: AtomicBool::new(false),
@@ -409,5 +410,12 @@ impl TcpListener {
             stream: TcpStream::accepted(socket)?,
             peer,
         })
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        // Whoever shares the socket keeps it open, and it would be reported for ever.
+        let _ = self.ignore();
     }
 }

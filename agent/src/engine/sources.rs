@@ -11,8 +11,8 @@ use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Duration;
 
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use slab::Slab;
 
@@ -197,8 +197,14 @@ impl Sources {
     /// # Errors
     /// As epoll_ctl(2).
     pub(super) fn watch(&self, id: SourceId, fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-        let known = self.of(id, |source| std::mem::replace(&mut source.interest, Interest::Read));
-        let flags = if on { EventFlags::IN } else { EventFlags::empty() };
+        let known = self.of(id, |source| {
+            std::mem::replace(&mut source.interest, Interest::Read)
+        });
+        let flags = if on {
+            EventFlags::IN
+        } else {
+            EventFlags::empty()
+        };
         let data = EventData::new_u64(id.pack());
         match known {
             Some(Interest::None) => epoll::add(&self.epoll, fd, data, flags)?,

@@ -29,7 +29,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = TcpListener::new(socket).unwrap();
+    let listener = TcpListener::new(Arc::new(socket)).unwrap();
     let near = TcpStream::connect(stream_socket(address).unwrap(), address);
     let near = near.await.unwrap();
     listener.readable().await.unwrap();
@@ -62,9 +62,7 @@ fn bytes_and_ends_go_both_ways() {
     });
 }
 
-fn spawn_answering<T: 'static>(
-    future: impl Future<Output = T> + 'static,
-) -> oneshot::Receiver<T> {
+fn spawn_answering<T: 'static>(future: impl Future<Output = T> + 'static) -> oneshot::Receiver<T> {
     let (answer, answered) = oneshot::channel();
     let task = spawn(async move { drop(answer.send(future.await)) });
     task.unwrap();
@@ -169,8 +167,17 @@ fn a_sleep_moves_both_ways() {
 fn a_timeout_is_the_futures_answer_or_the_end_of_patience() {
     run(async {
         let never = std::future::pending::<()>();
-        assert!(timeout_at(now() + Duration::from_millis(2), never).await.is_err());
-        assert_eq!(timeout_at(now() + Duration::from_secs(60), async { 7 }).await.ok(), Some(7));
+        assert!(
+            timeout_at(now() + Duration::from_millis(2), never)
+                .await
+                .is_err()
+        );
+        assert_eq!(
+            timeout_at(now() + Duration::from_secs(60), async { 7 })
+                .await
+                .ok(),
+            Some(7)
+        );
     });
 }
 
@@ -226,7 +233,12 @@ fn a_thread_that_stops_drops_what_runs_there() {
     thread.stop();
     assert!(end.blocking_recv().is_err());
     // And what comes later is dropped at once.
-    assert!(thread.spawn(std::future::pending()).blocking_recv().is_err());
+    assert!(
+        thread
+            .spawn(std::future::pending())
+            .blocking_recv()
+            .is_err()
+    );
 }
 
 #[test]
@@ -236,7 +248,9 @@ fn a_finished_socket_costs_no_event_of_its_successor() {
             let (mut near, mut far) = pair().await;
             near.write_all(b"x").await.unwrap();
             assert_eq!(far.read_u8().await.unwrap(), b'x');
-            SockRef::from(&near).set_linger(Some(Duration::ZERO)).unwrap();
+            SockRef::from(&near)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
         }
     });
 }

@@ -83,10 +83,7 @@ pub(crate) struct Elapsed;
 ///
 /// # Errors
 /// When it has not ended by then.
-pub(crate) async fn timeout_at<F: Future>(
-    until: Instant,
-    future: F,
-) -> Result<F::Output, Elapsed> {
+pub(crate) async fn timeout_at<F: Future>(until: Instant, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut sleep = sleep_until(until);
     std::future::poll_fn(|cx| {

@@ -37,7 +37,9 @@ impl Activity {
     }
 
     fn mark(&self) {
-        let passed = engine::now().saturating_duration_since(self.start).as_millis();
+        let passed = engine::now()
+            .saturating_duration_since(self.start)
+            .as_millis();
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);
         self.last.store(passed, Ordering::Relaxed);
     }

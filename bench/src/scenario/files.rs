@@ -135,7 +135,10 @@ fn servers(group: &'static str, tls: bool) -> Vec<Entrant> {
 
 /// What stands before the caching file server, without TLS.
 fn plain() -> Vec<Entrant> {
-    let balancer = layer(Balancer { proxy_v2: false });
+    let balancer = layer(Balancer {
+        proxy_v2: false,
+        early: false,
+    });
     let (ours, peer) = (Side::Tidegate, Side::Peer);
     [
         (
@@ -167,7 +170,13 @@ fn secure() -> Vec<Entrant> {
     };
     let nginx = Nginx::HTTP.tls();
     let stud = vec![layer(Haproxy::TCP), layer(Hitch)];
-    let both = vec![layer(Balancer { proxy_v2: true }), terminator(true)];
+    let both = vec![
+        layer(Balancer {
+            proxy_v2: true,
+            early: true,
+        }),
+        terminator(true),
+    ];
     [
         ("hitch-node", "stud (hitch)", peer, TLS, vec![layer(Hitch)]),
         (

@@ -8,18 +8,22 @@ use crate::systems::{
 };
 
 /// Bytes, not decrypted; with and without a PROXY v2 header for who comes after.
-pub(super) const BALANCERS: [&str; 11] = [
+pub(super) const BALANCERS: [&str; 15] = [
     "direct",
     "haproxy-tcp",
     "haproxy-tcp-tuned",
     "haproxy-tcp-splice",
+    "haproxy-tcp-early",
     "nginx-stream",
     "nginx-stream-tuned",
     "tidegate-balancer",
+    "tidegate-balancer-early",
     "haproxy-tcp-proxy",
     "haproxy-tcp-proxy-tuned",
     "haproxy-tcp-proxy-splice",
+    "haproxy-tcp-proxy-early",
     "tidegate-balancer-proxy",
+    "tidegate-balancer-proxy-early",
 ];
 
 /// TLS in, bytes or requests out.
@@ -66,6 +70,7 @@ fn haproxy() -> Vec<Entrant> {
         ("-reuse", ", http-reuse always", HaproxyTuning::Reuse),
         ("-tuned", ", tuned", HaproxyTuning::Buffers),
         ("-splice", ", splice", HaproxyTuning::Splice),
+        ("-early", ", defer-accept and tfo", HaproxyTuning::Early),
     ];
     let mut all = Vec::new();
     for (id, title, tuning) in tunings {
@@ -120,7 +125,7 @@ fn nginx() -> Vec<Entrant> {
     all
 }
 
-fn tidegate() -> [Entrant; 4] {
+fn tidegate() -> Vec<Entrant> {
     let ours = Side::Tidegate;
     let bytes = Terminator {
         mode: Mode::Tcp,
@@ -130,38 +135,23 @@ fn tidegate() -> [Entrant; 4] {
         mode: Mode::Http,
         behind_balancer: false,
     };
-    let balancer = Balancer { proxy_v2: false };
-    let proxy = Balancer { proxy_v2: true };
-    [
-        one(
-            "tidegate-balancer",
-            "Tidegate balancer",
-            ours,
-            "tcp",
-            balancer,
-        ),
-        one(
-            "tidegate-balancer-proxy",
-            "Tidegate balancer + PROXY v2",
-            ours,
-            "tcp, PROXY v2",
-            proxy,
-        ),
-        one(
-            "tidegate-tcp",
-            "Tidegate terminator, tcp",
-            ours,
-            "tcp",
-            bytes,
-        ),
-        one(
-            "tidegate-http",
-            "Tidegate terminator, http",
-            ours,
-            "http",
-            requests,
-        ),
-    ]
+    let mut all = Vec::new();
+    for (id, title, early) in [("", "", false), ("-early", ", client first", true)] {
+        let mut add = |name: &str, known: &str, group, proxy_v2| {
+            let (id, title) = (format!("{name}{id}"), format!("{known}{title}"));
+            let balancer = Balancer { proxy_v2, early };
+            all.push(one(&id, &title, ours, group, balancer));
+        };
+        let (id, title) = ("tidegate-balancer", "Tidegate balancer");
+        add(id, title, "tcp", false);
+        let (id, title) = ("tidegate-balancer-proxy", "Tidegate balancer + PROXY v2");
+        add(id, title, "tcp, PROXY v2", true);
+    }
+    let (id, title) = ("tidegate-tcp", "Tidegate terminator, tcp");
+    all.push(one(id, title, ours, "tcp", bytes));
+    let (id, title) = ("tidegate-http", "Tidegate terminator, http");
+    all.push(one(id, title, ours, "http", requests));
+    all
 }
 
 /// A system of one program. Whether that one sends a PROXY header decides what the

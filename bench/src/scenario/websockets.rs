@@ -93,7 +93,10 @@ fn plain() -> Vec<Entrant> {
         direct,
     );
     let node = layer(HttpProxy { tls: false });
-    let balancer = layer(Balancer { proxy_v2: false });
+    let balancer = layer(Balancer {
+        proxy_v2: false,
+        early: false,
+    });
     let proxies = [
         ("ws-http-proxy", "Node.js http-proxy", peer, node),
         ("ws-nginx", "nginx http", peer, layer(Nginx::HTTP)),
@@ -124,7 +127,13 @@ fn secure() -> Vec<Entrant> {
     let node = layer(HttpProxy { tls: true });
     let haproxy = layer(Haproxy::HTTP.tls());
     let stud = vec![layer(Haproxy::TCP), layer(Hitch)];
-    let both = vec![layer(Balancer { proxy_v2: true }), terminator(true)];
+    let both = vec![
+        layer(Balancer {
+            proxy_v2: true,
+            early: true,
+        }),
+        terminator(true),
+    ];
     let proxies = [
         (
             "wss-http-proxy",

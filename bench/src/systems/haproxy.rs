@@ -29,6 +29,8 @@ pub enum HaproxyTuning {
     Buffers,
     /// splice(2) in both directions, through pipes.
     Splice,
+    /// Accepts what has data, and sends it in the SYN.
+    Early,
 }
 
 impl Haproxy {
@@ -54,7 +56,7 @@ impl Haproxy {
 
     fn configuration(self, site: &Site) -> Result<String, Trouble> {
         let (global, splice) = match self.tuning {
-            HaproxyTuning::Default | HaproxyTuning::Reuse => ("", ""),
+            HaproxyTuning::Default | HaproxyTuning::Reuse | HaproxyTuning::Early => ("", ""),
             HaproxyTuning::Buffers => ("    tune.bufsize 65536\n", ""),
             HaproxyTuning::Splice => (
                 "    maxpipes 1000
@@ -93,13 +95,17 @@ impl Haproxy {
             Some(_) => "    tune.ssl.cachesize 0\n",
             None => "",
         };
+        let (defer, early) = match self.tuning {
+            HaproxyTuning::Early => (" defer-accept", " tfo"),
+            _ => ("", ""),
+        };
         let proxy = if self.proxy_v2 { " send-proxy-v2" } else { "" };
         Ok(format!(
             "global\n    nbthread {threads}\n    maxconn {maxconn}\n{global}{cache}\
              defaults\n    mode {mode}\n    timeout connect 5s\n    timeout client 1h\n    \
              timeout server 1h\n{splice}\
-             frontend front\n    bind {listen}{tls}\n{forwarded}    default_backend back\n\
-             backend back\n{reuse}    server one {upstream}{proxy}\n",
+             frontend front\n    bind {listen}{tls}{defer}\n{forwarded}    default_backend back\n\
+             backend back\n{reuse}    server one {upstream}{proxy}{early}\n",
             threads = site.conditions.workers,
             maxconn = connection_limit().saturating_sub(pipes),
             listen = site.listen,

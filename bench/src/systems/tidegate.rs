@@ -10,6 +10,9 @@ use super::{Layer, Mode, Site, Trouble};
 pub struct Balancer {
     /// `proxy_protocol: v2` of the pool.
     pub proxy_v2: bool,
+    /// `client_first` of the listener and `fast_open` of the pool, as they are by
+    /// themselves where terminators are discovered.
+    pub early: bool,
 }
 
 /// An agent that ends TLS.
@@ -37,11 +40,13 @@ impl Layer for Balancer {
     fn command(&self, site: &Site) -> Result<Command, Trouble> {
         let proxy = if self.proxy_v2 { "v2" } else { "none" };
         let document = format!(
-            "listeners:\n  - {{ name: front, role: balancer, bind: \"{}\", pool: back }}\n\
-             pools:\n  - name: back\n    proxy_protocol: {proxy}\n    \
+            "listeners:\n  - {{ name: front, role: balancer, bind: \"{}\", pool: back, \
+             client_first: {early} }}\n\
+             pools:\n  - name: back\n    proxy_protocol: {proxy}\n    fast_open: {early}\n    \
              backends: [ {{ address: \"{}\" }} ]\n",
             site.listen,
             site.upstream()?,
+            early = self.early,
         );
         agent("balancer", &document, site)
     }
