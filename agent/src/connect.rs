@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use socket2::{SockRef, Socket};
+use tidegate_core::pick::{Ask, Choice, View};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
@@ -221,15 +222,26 @@ fn pick(
     pool: &Pool,
     tried: &mut Tried,
 ) -> Option<(Arc<Backend>, InFlight)> {
-    let index = connection
+    let view = |index: usize| {
+        let backend = pool.backends.get(index);
+        View {
+            open: backend.is_some_and(|b| b.spec.admin.takes_connections()),
+            up: backend.is_some_and(|b| b.facts.is_up()),
+            ejected: false,
+            weight: backend.map_or(0, |b| u32::from(b.spec.weight.get().get()) << 8),
+            in_flight: backend.map_or(0, |b| b.facts.in_flight.load(Ordering::Relaxed)),
+            limit: None,
+            backup: false,
+        }
+    };
+    let ask = Ask { hash: 0, draw: 0 };
+    let choice = connection
         .worker
         .picker(pool)?
-        .pick(pool.backends.len(), |index| {
-            let backend = pool.backends.get(index)?;
-            let eligible = backend.takes_connections() && !tried.0.contains(&index);
-            let in_flight = backend.facts.in_flight.load(Ordering::Relaxed);
-            backend.spec.load(in_flight).filter(|_| eligible)
-        })?;
+        .choose(ask, &tried.0, pool.backends.len(), view);
+    let Choice::Backend { index, .. } = choice else {
+        return None;
+    };
     tried.0.push(index);
     let backend = pool.backends.get(index)?;
     Some((Arc::clone(backend), InFlight::on(&backend.facts)))

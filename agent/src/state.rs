@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tidegate_core::admit::Admission;
 use tidegate_core::document::{AdminState, Mistake, Name, Role};
 use tidegate_core::health::{Health, Start};
-use tidegate_core::pick::{Balance, Picker};
+use tidegate_core::pick::{AllDown, Backups, Balance, Method, Picker, Rules};
 use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
 use crate::facts::{BackendFacts, Facts, ListenerFacts};
@@ -243,9 +243,20 @@ impl State {
                 .map(|p| Mutex::new(p.lock().unwrap_or_else(PoisonError::into_inner).clone()))
                 .collect(),
             _ => (0..self.workers)
-                .map(|start| Mutex::new(Picker::new(balance, start)))
+                .map(|start| Mutex::new(Picker::new(rules(balance), start)))
                 .collect(),
         }
+    }
+}
+
+fn rules(balance: Balance) -> Rules {
+    Rules {
+        method: match balance {
+            Balance::RoundRobin => Method::RoundRobin,
+            _ => Method::LeastConnections,
+        },
+        backups: Backups::First,
+        all_down: AllDown::Backup,
     }
 }
 

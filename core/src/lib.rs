@@ -14,6 +14,7 @@ pub mod document;
 pub mod forwarded;
 pub mod health;
 pub mod join_token;
+pub mod keyed;
 pub mod pick;
 pub mod plan;
 pub mod proxy_protocol;

@@ -1,13 +1,36 @@
 //! Balancing: which of a pool's backends gets the next connection.
 //!
-//! Owns the two algorithms and their memory, one [`Picker`] per pool and thread;
-//! knows backends only as indexes. Who is eligible, and how many connections are
-//! in flight, is the agent's to say, once per backend and call. Called once per
-//! connection and per retry; allocates only when the number of backends changes.
+//! Owns the whole choice: who may be chosen, in which order backups and ejected
+//! backends come, what happens when all are down or full, and the algorithms with
+//! their memory, one [`Picker`] per pool and thread. Knows backends only as
+//! indexes; what each one is at the moment is the agent's to say, in a [`View`].
+//! Called once per connection and per retry. Follows HAProxy's TCP mode where
+//! nothing else is said.
+//!
+//! # Who may be chosen
+//!
+//! Four things are known of a backend, and the first that says no is obeyed:
+//!
+//! 1. the operator's word (admin state, and a weight of 0),
+//! 2. its active checks,
+//! 3. what it says of itself (an agent check; it arrives here as weight or state),
+//! 4. ejection for failed connects, which is a guess made from little.
+//!
+//! Only the last two bend: ejected backends are used when no other is up, and with
+//! [`AllDown::FailOpen`] so are those that are down. Nothing overrides an operator.
 
-use std::num::NonZeroU16;
+mod load;
+mod source;
+mod turns;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use source::{Entry, SourceTable};
 
 /// How a pool spreads connections over its backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,330 +42,351 @@ pub enum Balance {
     LeastConnections,
     /// In turn, as often as the weight says.
     RoundRobin,
-    /// To the less loaded of two drawn by weight.
+    /// To the less loaded of two that are drawn by weight.
     RandomTwo,
-    /// By the client's address: the same client to the same backend.
+    /// The same client to the same backend, on every balancer.
     SourceHash,
 }
 
-/// What is asked about one eligible backend.
+/// When there are several backups, which of them serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backups {
+    /// The first usable one, in the order of the document.
+    #[default]
+    First,
+    /// All of them, balanced like the others.
+    All,
+}
+
+/// What happens when no backend is up, backups apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllDown {
+    /// Backups serve; without any, nobody does.
+    #[default]
+    Backup,
+    /// Backups serve; without any, all backends do, up or not. For checks that
+    /// are more likely to be wrong than all backends at once.
+    FailOpen,
+    /// Nobody serves. Backups are not used.
+    Refuse,
+}
+
+/// A pool's algorithm, with what it needs.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// [`Balance::LeastConnections`].
+    LeastConnections,
+    /// [`Balance::RoundRobin`].
+    RoundRobin,
+    /// [`Balance::RandomTwo`].
+    RandomTwo,
+    /// [`Balance::SourceHash`].
+    SourceHash {
+        /// Of this pool's backends, in the picker's order.
+        table: Arc<SourceTable>,
+        /// The most a backend may have, in percent of the weighted mean; whoever
+        /// has it already is passed over. At least 100: less is taken as 100.
+        bounded_load: Option<u16>,
+    },
+}
+
+/// How a pool chooses.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Among those of one tier.
+    pub method: Method,
+    /// Which backups serve.
+    pub backups: Backups,
+    /// What happens when no primary is up.
+    pub all_down: AllDown,
+}
+
+/// A backend at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Its share relative to the others'.
-    pub weight: NonZeroU16,
-    /// Connections it has or is being given now.
+pub struct View {
+    /// Whether the operator lets it take new connections (state `ready`).
+    pub open: bool,
+    /// Whether its active checks pass.
+    pub up: bool,
+    /// Whether it is ejected for failed connects.
+    pub ejected: bool,
+    /// Its share relative to the others', in 1/256ths of a document's weight (see
+    /// [`ramp`](crate::health::ramp)). 0 takes nothing new, even as the last one.
+    pub weight: u32,
+    /// Connections it has or is being given now, those queued for it included.
     pub in_flight: u32,
+    /// The most connections it may have (`max_connections`).
+    pub limit: Option<u32>,
+    /// Whether it is a backup.
+    pub backup: bool,
+}
+
+/// What a choice depends on besides the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Of the client, by [`HashKey::client`](crate::keyed::HashKey::client).
+    pub hash: u64,
+    /// Random, new for each choice.
+    pub draw: u64,
+}
+
+/// Who gets the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The backend of this index.
+    Backend {
+        /// Below the number of backends, and not one that was tried.
+        index: usize,
+        /// Among whom it was chosen.
+        tier: Tier,
+    },
+    /// All that may serve have as many connections as they may: wait for one.
+    Full {
+        /// Among whom it will be chosen.
+        tier: Tier,
+    },
+    /// Nobody may serve, or all who may were tried.
+    Nobody,
+}
+
+/// From which backends the choice is made. A pool that changes it is an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// The normal ones.
+    Primary,
+    /// Backups: no primary can be used.
+    Backup,
+    /// All, up or not: nobody is up ([`AllDown::FailOpen`]).
+    FailOpen,
 }
 
 /// The choice, with what it must remember between two of them.
 #[derive(Clone, Debug)]
 pub struct Picker {
-    balance: Balance,
+    rules: Rules,
     /// Where the next scan begins: after the last choice, so that equals take turns.
     next: usize,
     /// Round robin only; one per backend.
-    turns: Vec<Turn>,
+    turns: Vec<turns::Turn>,
+    /// Of the choice being made; kept for its memory.
+    candidates: Vec<Candidate>,
 }
 
-/// A backend in the smooth weighted round robin of nginx
-/// (`ngx_http_upstream_get_peer`).
-///
-/// Invariant while weights stay: the credits sum to zero, whoever is eligible.
-/// So, with T the sum of all weights of `n` backends, each is within
-/// `±T * (n - 1)` whatever the sequence of eligible subsets.
-#[derive(Clone, Copy, Debug, Default)]
-struct Turn {
-    credit: i64,
-    /// As last seen; 0 before.
-    weight: u16,
+/// A backend that some tier may choose.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    index: usize,
+    rank: Rank,
+    has_room: bool,
+    load: Load,
+}
+
+/// What is compared: share, and connections.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    weight: u32,
+    in_flight: u32,
+}
+
+/// Who comes first; the lowest that anyone untried has is served, and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Primary,
+    Backup,
+    /// Before backups when *every* primary that is up is ejected: then the guess
+    /// is more likely wrong than all of them are bad.
+    EjectedPrimary,
+    EjectedBackup,
+    Down,
+}
+
+impl Rank {
+    fn tier(self) -> Tier {
+        match self {
+            Self::Primary | Self::EjectedPrimary => Tier::Primary,
+            Self::Backup | Self::EjectedBackup => Tier::Backup,
+            Self::Down => Tier::FailOpen,
+        }
+    }
+}
+
+impl View {
+    fn rank(&self, all_down: AllDown) -> Option<Rank> {
+        if !self.open || self.weight == 0 {
+            return None;
+        }
+        match (self.up, self.backup, self.ejected) {
+            (false, ..) => (all_down == AllDown::FailOpen).then_some(Rank::Down),
+            (_, true, _) if all_down == AllDown::Refuse => None,
+            (_, false, false) => Some(Rank::Primary),
+            (_, false, true) => Some(Rank::EjectedPrimary),
+            (_, true, false) => Some(Rank::Backup),
+            (_, true, true) => Some(Rank::EjectedBackup),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.limit.is_none_or(|limit| self.in_flight < limit)
+    }
 }
 
 impl Picker {
     /// `start` is the index where the first scan begins; give each thread its
     /// own, or all of them send their first connections to the same backend.
-    pub fn new(balance: Balance, start: usize) -> Self {
+    pub fn new(rules: Rules, start: usize) -> Self {
         Self {
-            balance,
+            rules,
             next: start,
             turns: Vec::new(),
+            candidates: Vec::new(),
         }
     }
 
-    /// One of the indexes below `len` for which `load` answers `Some`, or `None`
-    /// when it does so for no index. `load` is called once per index.
-    pub fn pick(&mut self, len: usize, load: impl Fn(usize) -> Option<Load>) -> Option<usize> {
-        let start = self.next.checked_rem(len)?;
-        let eligible = (start..len)
-            .chain(0..start)
-            .filter_map(|i| load(i).map(|load| (i, load)));
-        let picked = match self.balance {
-            Balance::LeastConnections | Balance::RandomTwo | Balance::SourceHash => {
-                least_loaded(eligible)
+    /// New rules, or a new table, from a new snapshot. Round robin goes on where it
+    /// stood: a change that comes often must not send every turn to the first
+    /// backend.
+    pub fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// One of the `backends`, by index; none of those in `tried`.
+    ///
+    /// `view` is called once per index, except that `source_hash` without a bounded
+    /// load asks for the client's own backends first and is content when one of
+    /// them can serve; all other choices look at every backend. Allocates only when
+    /// there are more backends than ever before.
+    ///
+    /// A retry (with some tried) stays in its tier while anyone untried is left
+    /// there. Nobody leaves a tier because it is full.
+    pub fn choose(
+        &mut self,
+        ask: Ask,
+        tried: &[usize],
+        backends: usize,
+        view: impl Fn(usize) -> View,
+    ) -> Choice {
+        if let Some(index) = self.preferred(ask, tried, backends, &view) {
+            return Choice::Backend {
+                index,
+                tier: Tier::Primary,
+            };
+        }
+        let Some(rank) = self.survey(tried, backends, view) else {
+            return Choice::Nobody;
+        };
+        let tier = rank.tier();
+        self.candidates.retain(|c| c.rank == rank);
+        if tier == Tier::Backup && self.rules.backups == Backups::First {
+            self.candidates.truncate(1);
+        }
+        self.candidates.retain(|c| c.has_room);
+        match self.among_candidates(ask, backends) {
+            Some(index) => Choice::Backend { index, tier },
+            None => Choice::Full { tier },
+        }
+    }
+
+    /// What [`Self::survey`] and [`by_source`] would come to, without looking
+    /// at all backends.
+    fn preferred(
+        &self,
+        ask: Ask,
+        tried: &[usize],
+        backends: usize,
+        view: impl Fn(usize) -> View,
+    ) -> Option<usize> {
+        let Method::SourceHash {
+            table,
+            bounded_load: None,
+        } = &self.rules.method
+        else {
+            return None;
+        };
+        table.preferences(ask.hash).find(|&index| {
+            index < backends && !tried.contains(&index) && {
+                let view = view(index);
+                view.rank(self.rules.all_down) == Some(Rank::Primary) && view.has_room()
             }
-            Balance::RoundRobin => {
-                if self.turns.len() != len {
-                    self.turns.clear();
-                    self.turns.resize(len, Turn::default());
+        })
+    }
+
+    /// Looks at every backend; the rank to choose from, if any has an untried one.
+    fn survey(
+        &mut self,
+        tried: &[usize],
+        backends: usize,
+        view: impl Fn(usize) -> View,
+    ) -> Option<Rank> {
+        self.candidates.clear();
+        // Tried or not: one failure does not make the guess about others better.
+        let mut any_primary = false;
+        for index in 0..backends {
+            let view = view(index);
+            let Some(rank) = view.rank(self.rules.all_down) else {
+                continue;
+            };
+            any_primary |= rank == Rank::Primary;
+            if !tried.contains(&index) {
+                let (has_room, weight, in_flight) = (view.has_room(), view.weight, view.in_flight);
+                self.candidates.push(Candidate {
+                    index,
+                    rank,
+                    has_room,
+                    load: Load { weight, in_flight },
+                });
+            }
+        }
+        if !any_primary {
+            for candidate in &mut self.candidates {
+                if candidate.rank == Rank::EjectedPrimary {
+                    candidate.rank = Rank::Primary;
                 }
-                take_turn(&mut self.turns, eligible)
             }
+        }
+        self.candidates.iter().map(|c| c.rank).min()
+    }
+
+    fn among_candidates(&mut self, ask: Ask, backends: usize) -> Option<usize> {
+        let start = self.next.checked_rem(backends)?;
+        let begin = self.candidates.partition_point(|c| c.index < start);
+        let (before, after) = self.candidates.split_at_checked(begin)?;
+        let in_turn = after.iter().chain(before);
+        let picked = match &self.rules.method {
+            Method::LeastConnections => load::least(in_turn),
+            Method::RoundRobin => turns::take(&mut self.turns, backends, in_turn),
+            Method::RandomTwo => load::of_two(&self.candidates, ask.draw),
+            Method::SourceHash {
+                table,
+                bounded_load,
+            } => by_source(table, &mut self.candidates, *bounded_load, ask.hash),
         }?;
         self.next = picked + 1;
         Some(picked)
     }
 }
 
-/// Compares (in flight + 1) / weight, as HAProxy does: the load a backend *would*
-/// have with this connection. Without the 1 all idle backends look alike, and one
-/// of weight 1 would get as many first connections as one of weight 100. (HAProxy
-/// puts idle servers first whatever their weight; that is left out.)
-fn least_loaded(eligible: impl Iterator<Item = (usize, Load)>) -> Option<usize> {
-    let cost = |load: Load| u64::from(load.in_flight) + 1;
-    let mut least: Option<(usize, Load)> = None;
-    for (index, load) in eligible {
-        // a/b < c/d as a*d < c*b: 33 bits by 16 bits fits.
-        let lighter = least.is_none_or(|(_, best)| {
-            cost(load) * u64::from(best.weight.get()) < cost(best) * u64::from(load.weight.get())
-        });
-        if lighter {
-            least = Some((index, load));
-        }
+/// The client's first preference among the candidates, which are sorted by index.
+fn by_source(
+    table: &SourceTable,
+    candidates: &mut Vec<Candidate>,
+    bounded_load: Option<u16>,
+    client: u64,
+) -> Option<usize> {
+    if let Some(percent) = bounded_load {
+        let bound = load::Bound::new(candidates, percent);
+        candidates.retain(|c| bound.admits(c.load));
     }
-    least.map(|(index, _)| index)
-}
-
-/// Everyone eligible earns its weight, the richest is chosen and pays what all
-/// earned. With one set from the start no credit falls to -T, so that over T picks
-/// each is chosen exactly as often as its weight says; after other sets it may be
-/// out by what credit is left, once, at most 2 * (n - 1) picks.
-fn take_turn(turns: &mut [Turn], eligible: impl Iterator<Item = (usize, Load)>) -> Option<usize> {
-    let (mut earned, mut reweighted) = (0, false);
-    let mut richest: Option<(usize, i64)> = None;
-    for (index, Load { weight, .. }) in eligible {
-        let turn = turns.get_mut(index)?;
-        reweighted |= turn.weight != weight.get();
-        turn.weight = weight.get();
-        turn.credit += i64::from(turn.weight);
-        earned += i64::from(turn.weight);
-        if richest.is_none_or(|(_, credit)| turn.credit > credit) {
-            richest = Some((index, turn.credit));
-        }
-    }
-    let (picked, _) = richest?;
-    turns.get_mut(picked)?.credit -= earned;
-    if reweighted {
-        // Credit earned under heavier weights would starve others for as many
-        // picks as the old weights were large; one round's worth may stay.
-        let total = turns.iter().map(|turn| i64::from(turn.weight)).sum::<i64>();
-        for turn in turns {
-            turn.credit = turn.credit.clamp(-total, total);
-        }
-    }
-    Some(picked)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn load(weight: u16, in_flight: u32) -> Load {
-        Load {
-            weight: NonZeroU16::new(weight).unwrap(),
-            in_flight,
-        }
-    }
-
-    fn picks(picker: &mut Picker, loads: &[Option<Load>], count: usize) -> Vec<usize> {
-        (0..count)
-            .filter_map(|_| picker.pick(loads.len(), |i| loads[i]))
-            .collect()
-    }
-
-    fn weighted(weights: &[u16]) -> Vec<Option<Load>> {
-        weights
+    let is_candidate = |index: &usize| {
+        let found = candidates.binary_search_by_key(index, |c| c.index);
+        found.is_ok()
+    };
+    let standing = |c: &Candidate| table.standing(client, c.index);
+    table.preferences(client).find(is_candidate).or_else(|| {
+        let highest = candidates
             .iter()
-            .map(|&weight| Some(load(weight, 0)))
-            .collect()
-    }
-
-    #[test]
-    fn nobody_eligible_is_none() {
-        for balance in [Balance::LeastConnections, Balance::RoundRobin] {
-            let mut picker = Picker::new(balance, 7);
-            assert_eq!(picker.pick(0, |_| Some(load(1, 0))), None);
-            assert_eq!(picker.pick(3, |_| None), None);
-            assert_eq!(picker.pick(3, |i| (i == 2).then_some(load(1, 0))), Some(2));
-        }
-    }
-
-    #[test]
-    fn least_is_least_for_its_weight() {
-        for (loads, least) in [
-            (vec![load(1, 3), load(1, 2), load(1, 4)], 1),
-            (vec![load(1, 0), load(100, 0)], 1),
-            (vec![load(1, 0), load(100, 98)], 1),
-            (vec![load(1, 0), load(100, 100)], 0),
-            (
-                vec![load(u16::MAX, u32::MAX), load(u16::MAX, u32::MAX - 1)],
-                1,
-            ),
-            (vec![load(1, u32::MAX), load(u16::MAX, u32::MAX)], 1),
-        ] {
-            let mut picker = Picker::new(Balance::LeastConnections, 0);
-            assert_eq!(
-                picker.pick(loads.len(), |i| Some(loads[i])),
-                Some(least),
-                "{loads:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn round_robin_is_smooth() {
-        for (weights, start, order) in [
-            (vec![5, 1, 1], 0, vec![0, 0, 1, 0, 2, 0, 0]),
-            (vec![1, 1, 1], 0, vec![0, 1, 2, 0, 1, 2]),
-            (vec![1, 1, 1], 2, vec![2, 0, 1, 2, 0, 1]),
-            (vec![2, 1], 10, vec![0, 1, 0]),
-            (vec![7], 3, vec![0, 0]),
-        ] {
-            let mut picker = Picker::new(Balance::RoundRobin, start);
-            assert_eq!(
-                picks(&mut picker, &weighted(&weights), order.len()),
-                order,
-                "{weights:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_pool_that_grows_goes_on_after_its_last_pick() {
-        let mut picker = Picker::new(Balance::RoundRobin, 0);
-        assert_eq!(picks(&mut picker, &weighted(&[1, 1]), 1), [0]);
-        assert_eq!(picks(&mut picker, &weighted(&[1, 1, 1]), 4), [1, 2, 0, 1]);
-        assert_eq!(picks(&mut picker, &weighted(&[1]), 2), [0, 0]);
-    }
-
-    #[test]
-    fn a_lower_weight_does_not_leave_anyone_starving() {
-        let mut picker = Picker::new(Balance::RoundRobin, 0);
-        let uneven = [
-            Some(load(u16::MAX, 0)),
-            Some(load(u16::MAX - 1, 0)),
-            Some(load(1, 0)),
-        ];
-        picks(&mut picker, &uneven, 50_001);
-        let counts = tally(&picks(&mut picker, &weighted(&[1, 1, 1]), 30), 3);
-        assert!(
-            counts.iter().all(|count| (8..=12).contains(count)),
-            "{counts:?}"
-        );
-    }
-
-    fn tally(picks: &[usize], len: usize) -> Vec<usize> {
-        (0..len)
-            .map(|i| picks.iter().filter(|&&picked| picked == i).count())
-            .collect()
-    }
-
-    fn any_load() -> impl Strategy<Value = Option<Load>> {
-        proptest::option::weighted(0.7, (1u16..=300, 0u32..50).prop_map(|(w, n)| load(w, n)))
-    }
-
-    proptest! {
-        #[test]
-        fn only_the_eligible_are_picked(
-            round_robin in any::<bool>(),
-            start in any::<usize>(),
-            pools in proptest::collection::vec(proptest::collection::vec(any_load(), 0..6), 1..40),
-        ) {
-            let balance = if round_robin { Balance::RoundRobin } else { Balance::LeastConnections };
-            let mut picker = Picker::new(balance, start);
-            for loads in pools {
-                match picker.pick(loads.len(), |i| loads[i]) {
-                    Some(picked) => prop_assert!(loads[picked].is_some()),
-                    None => prop_assert!(loads.iter().all(Option::is_none)),
-                }
-            }
-        }
-
-        #[test]
-        fn nobody_is_less_loaded_than_the_least(
-            loads in proptest::collection::vec(any_load(), 1..12),
-            start in any::<usize>(),
-        ) {
-            let picked = Picker::new(Balance::LeastConnections, start).pick(loads.len(), |i| loads[i]);
-            let cost = |load: Load| {
-                f64::from(load.in_flight + 1) / f64::from(load.weight.get())
-            };
-            let least = loads.iter().flatten().map(|&l| cost(l)).min_by(f64::total_cmp);
-            prop_assert_eq!(picked.map(|i| cost(loads[i].unwrap())), least);
-        }
-
-        #[test]
-        fn ties_are_spread_evenly(
-            mut tied in proptest::collection::vec(any::<bool>(), 1..12),
-            start in any::<usize>(),
-            rounds in 1usize..5,
-        ) {
-            tied[0] = true;
-            let loads: Vec<_> = tied.iter().map(|&t| Some(load(2, if t { 3 } else { 9 }))).collect();
-            let equals = tied.iter().filter(|&&t| t).count();
-            let mut picker = Picker::new(Balance::LeastConnections, start);
-            let counts = tally(&picks(&mut picker, &loads, equals * rounds), loads.len());
-            for (count, tied) in counts.into_iter().zip(tied) {
-                prop_assert_eq!(count, if tied { rounds } else { 0 });
-            }
-        }
-
-        #[test]
-        fn a_full_cycle_gives_each_its_weight(
-            loads in proptest::collection::vec(any_load(), 1..10),
-            start in any::<usize>(),
-        ) {
-            let weight = |load: &Option<Load>| load.map_or(0, |l| usize::from(l.weight.get()));
-            let cycle = loads.iter().map(weight).sum();
-            let mut picker = Picker::new(Balance::RoundRobin, start);
-            for _ in 0..2 {
-                let counts = tally(&picks(&mut picker, &loads, cycle), loads.len());
-                prop_assert_eq!(counts, loads.iter().map(weight).collect::<Vec<_>>());
-            }
-        }
-
-        #[test]
-        fn credits_stay_bounded_whoever_is_eligible(
-            weights in proptest::collection::vec(1u16..100, 1..8),
-            subsets in proptest::collection::vec(any::<u8>(), 1..400),
-        ) {
-            let mut picker = Picker::new(Balance::RoundRobin, 0);
-            picks(&mut picker, &weighted(&weights), 1);
-            let total: i64 = weights.iter().map(|&w| i64::from(w)).sum();
-            let bound = total * i64::try_from(weights.len() - 1).unwrap();
-            for subset in subsets {
-                picker.pick(weights.len(), |i| (subset >> i & 1 == 1).then(|| load(weights[i], 0)));
-                prop_assert_eq!(picker.turns.iter().map(|turn| turn.credit).sum::<i64>(), 0);
-                prop_assert!(picker.turns.iter().all(|turn| turn.credit.abs() <= bound));
-            }
-        }
-
-        #[test]
-        fn shares_hold_after_any_history(
-            weights in proptest::collection::vec(1u16..20, 2..6),
-            subsets in proptest::collection::vec(any::<u8>(), 0..200),
-            cycles in 1usize..4,
-        ) {
-            let mut picker = Picker::new(Balance::RoundRobin, 0);
-            for subset in subsets {
-                picker.pick(weights.len(), |i| (subset >> i & 1 == 1).then(|| load(weights[i], 0)));
-            }
-            let cycle: usize = weights.iter().map(|&w| usize::from(w)).sum();
-            let counts = tally(&picks(&mut picker, &weighted(&weights), cycle * cycles), weights.len());
-            // What the credits' bound is worth, in picks, at both ends.
-            let slack = 2 * (weights.len() - 1);
-            for (count, weight) in counts.into_iter().zip(weights) {
-                prop_assert!(count.abs_diff(cycles * usize::from(weight)) <= slack);
-            }
-        }
-    }
+            .max_by(|one, other| standing(one).total_cmp(&standing(other)));
+        highest.map(|c| c.index)
+    })
 }

@@ -15,7 +15,7 @@ use crate::document::{
     MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, is_default,
 };
 use crate::health::{Start, Thresholds};
-use crate::pick::{Balance, Load};
+use crate::pick::Balance;
 use crate::proxy_protocol::Version;
 
 /// Everything one agent runs; each list is sorted by name.
@@ -232,14 +232,6 @@ pub enum DrainPace {
         /// When the last one is closed.
         until: u64,
     },
-}
-
-impl Backend {
-    /// What `pick` looks at; none when it takes nothing new.
-    pub fn load(&self, in_flight: u32) -> Option<Load> {
-        let weight = self.weight.share()?;
-        Some(Load { weight, in_flight })
-    }
 }
 
 /// How a pool's backends are checked.
