@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod admit;
 pub mod backoff;
+pub mod client_hello;
 pub mod diff;
 pub mod document;
 pub mod forwarded;
@@ -18,5 +19,6 @@ pub mod keyed;
 pub mod pick;
 pub mod plan;
 pub mod proxy_protocol;
+pub mod route;
 pub mod snapshot;
 pub mod tally;
