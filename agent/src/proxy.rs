@@ -94,7 +94,7 @@ async fn read_header(stream: &mut TcpStream) -> Result<Header, Cause> {
                 return Err(Cause::BadProxyHeader);
             }
             Ok(Decoded::Partial) => take(stream, &mut window, count).await?,
-            Ok(Decoded::Whole { header, length }) => {
+            Ok(Decoded::Whole { header, length, .. }) => {
                 take(stream, &mut window, length.saturating_sub(before)).await?;
                 return Ok(header);
             }

@@ -4,12 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    CRC32C, FIXED, Header, MAX_V2, Malformed, Read, SIGNATURE, Stop, V4_BLOCK, V6_BLOCK, literal,
-    take,
+    Block, CRC32C, FIXED, Header, MAX_V2, Malformed, Read, SIGNATURE, Stop, V4_BLOCK, V6_BLOCK,
+    literal, take,
 };
 
 /// Section 2.2. Of LOCAL, "discard the protocol block including the family".
-pub(super) fn read(bytes: &[u8]) -> Read<(Header, usize)> {
+pub(super) fn read(bytes: &[u8]) -> Read<Block> {
     let mut rest = bytes;
     literal(&mut rest, SIGNATURE, Malformed::NotProxy)?;
     let proxied = match take(&mut rest)? {
@@ -33,7 +33,7 @@ pub(super) fn read(bytes: &[u8]) -> Read<(Header, usize)> {
         return if bytes.len() < length {
             Err(Stop::Short)
         } else {
-            Ok((Header::Local, length))
+            Ok(Block::without_extensions(Header::Local, length))
         };
     };
     let extensions = FIXED + addresses;
@@ -48,7 +48,11 @@ pub(super) fn read(bytes: &[u8]) -> Read<(Header, usize)> {
         read_block::<16>(&mut rest)?
     };
     if whole.is_some() {
-        Ok((header, length))
+        Ok(Block {
+            header,
+            extensions,
+            length,
+        })
     } else {
         Err(Stop::Short)
     }
