@@ -1,11 +1,14 @@
 //! Rise and fall: when a row of check results makes a backend up or down, as in
-//! HAProxy (`rise`, `fall` and the counter behind them).
+//! HAProxy (`rise`, `fall` and the counter behind them), how soon the next check
+//! comes, and how slowly a backend that is up again gets its share.
 //!
-//! Owns that state machine and nothing else: probing, passive detection, admin
-//! states and their precedence are the agent's. One [`Health`] lives as long as
+//! Owns that state machine and nothing else: probing is the agent's, passive
+//! detection [`ejection`](crate::ejection)'s, and what comes of all these together
+//! with admin states is decided in [`pick`](crate::pick). One [`Health`] lives as long as
 //! the backend's identity and survives new snapshots through [`Health::retune`].
 
 use std::num::NonZeroU8;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,17 @@ pub struct Thresholds {
     pub rise: NonZeroU8,
     /// Consecutive failures that make a backend that is up down.
     pub fall: NonZeroU8,
+}
+
+/// From the start of one check to the start of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Normally (HAProxy's `inter`).
+    pub interval: Duration,
+    /// While a change is in the air (`fastinter`); `interval` when absent.
+    pub fast: Option<Duration>,
+    /// While it is down (`downinter`); `interval` when absent.
+    pub down: Option<Duration>,
 }
 
 /// What is believed of a backend before its first result.
@@ -99,10 +113,45 @@ impl Health {
         transition
     }
 
+    /// How long until the next check: fast while results are neither those of a
+    /// backend that is up nor of one that is down, before the first result included.
+    pub fn pace(&self, pace: &Pace) -> Duration {
+        let special = match self.state {
+            State::Up(0) => None,
+            State::Down(0) => pace.down,
+            State::PresumedUp | State::Up(_) | State::Down(_) => pace.fast,
+        };
+        special.unwrap_or(pace.interval)
+    }
+
     /// New thresholds from a new snapshot. Never a transition by itself: results
     /// counted so far stand, and the next one is judged by the new numbers.
     pub fn retune(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+}
+
+/// One unit of a document's weight, as [`View::weight`](crate::pick::View::weight)
+/// counts them.
+pub const WEIGHT_UNIT: u32 = 256;
+
+/// A backend's weight at this moment, in 1/256ths of a unit (slow start, HAProxy's
+/// `slowstart`): from next to nothing when it recovers up to `weight`, in a straight
+/// line over `slow_start`, so that a process with cold caches is not met with its
+/// whole share.
+///
+/// `since_recovery` is the time since its checks made it up; `None` for one that
+/// was never seen down, which takes its whole share: at the start of an agent all
+/// backends are such, and would only be slow together. Never 0 unless `weight` is.
+pub fn ramp(weight: u32, since_recovery: Option<Duration>, slow_start: Duration) -> u32 {
+    let full = weight.saturating_mul(WEIGHT_UNIT);
+    match since_recovery {
+        Some(since) if since < slow_start => {
+            // Below 2^32, since the fraction is below 1; 2^32 * 2^94 fits.
+            let part = u128::from(full) * since.as_nanos() / slow_start.as_nanos();
+            u32::try_from(part).unwrap_or(full).max(full.min(1))
+        }
+        _ => full,
     }
 }
 
@@ -175,6 +224,63 @@ mod tests {
         assert_eq!(play(&mut health, "-"), "D");
     }
 
+    const PACE: Pace = Pace {
+        interval: Duration::from_secs(2),
+        fast: Some(Duration::from_secs(1)),
+        down: Some(Duration::from_secs(5)),
+    };
+
+    #[test]
+    fn checks_are_fast_in_transition_and_slow_when_down() {
+        use Start::{Down, PresumedUp};
+        for (start, results, seconds) in [
+            (PresumedUp, "", 1),
+            (PresumedUp, "+", 2),
+            (PresumedUp, "-", 5),
+            (PresumedUp, "+-", 1),
+            (PresumedUp, "+-+", 2),
+            (PresumedUp, "+---", 5),
+            (Down, "", 5),
+            (Down, "+", 1),
+            (Down, "+-", 5),
+            (Down, "++", 2),
+        ] {
+            let mut health = Health::new(thresholds(2, 3), start);
+            play(&mut health, results);
+            let expected = Duration::from_secs(seconds);
+            assert_eq!(health.pace(&PACE), expected, "{start:?} {results}");
+            let plain = Pace {
+                fast: None,
+                down: None,
+                ..PACE
+            };
+            assert_eq!(health.pace(&plain), PACE.interval);
+        }
+    }
+
+    #[test]
+    fn a_recovered_backend_gets_its_share_in_a_straight_line() {
+        let minute = Duration::from_mins(1);
+        let since = |seconds| Some(Duration::from_secs(seconds));
+        for (weight, since, share) in [
+            (10, None, 2_560),
+            (10, since(0), 1),
+            (10, since(15), 640),
+            (10, since(30), 1_280),
+            (10, since(59), 2_517),
+            (10, since(60), 2_560),
+            (10, since(999), 2_560),
+            (1, since(1), 4),
+            (0, since(30), 0),
+            (0, None, 0),
+            (u32::MAX, since(59), 4_223_384_506),
+        ] {
+            assert_eq!(ramp(weight, since, minute), share, "{weight} {since:?}");
+        }
+        assert_eq!(ramp(3, since(0), Duration::ZERO), 768);
+        assert_eq!(ramp(1, Some(Duration::MAX - minute), Duration::MAX), 255);
+    }
+
     #[test]
     fn a_presumption_survives_new_thresholds() {
         let mut health = Health::new(thresholds(1, 1), Start::PresumedUp);
@@ -200,6 +306,17 @@ mod tests {
                 }
                 Outcome::Fail if self.health > self.rise => self.health -= 1,
                 Outcome::Fail => self.health = 0,
+            }
+        }
+
+        /// `srv_getinter`.
+        fn pace(&self) -> Duration {
+            if self.health == self.rise + self.fall - 1 {
+                PACE.interval
+            } else if self.health == 0 {
+                PACE.down.unwrap()
+            } else {
+                PACE.fast.unwrap()
             }
         }
     }
@@ -228,6 +345,7 @@ mod tests {
                     _ => None,
                 };
                 prop_assert_eq!(transition, expected);
+                prop_assert_eq!(health.pace(&PACE), model.pace());
             }
         }
 

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod client_hello;
 pub mod diff;
 pub mod document;
+pub mod ejection;
 pub mod forwarded;
 pub mod health;
 pub mod join_token;
