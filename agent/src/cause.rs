@@ -157,7 +157,7 @@ impl From<&Refusal> for Cause {
         match refusal {
             Refusal::Denied { .. } => Self::Denied,
             Refusal::NotAllowed => Self::NotAllowed,
-            Refusal::TooManyConnections { .. } => Self::ClientLimit,
+            Refusal::TooManyConnections { .. } | Refusal::TooFast { .. } => Self::ClientLimit,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Admission: may this client connect, and if not, by which rule.
 //!
 //! Owns CIDR sets, a policy's allow and deny lists and its limit per client.
-//! Counting live connections, and acting on a refusal, is the agent's. Called
+//! Counting live connections, and acting on a refusal, is the agent's; how often a
+//! client may connect is [`rate`](crate::rate)'s. Called
 //! once per connection, first thing after the client's address is known.
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::addr::{ClientAddr, canonical_net};
+use crate::rate::Rate;
 
 /// A set of networks that answers "is this address in any of them" by binary
 /// search. Immutable; 8 bytes per IPv4 network and 32 per IPv6, fewer when they
@@ -158,6 +160,15 @@ pub enum Refusal {
         /// The most it may have.
         limit: NonZeroU32,
     },
+    /// Its connections come faster than they may; see [`rate`](crate::rate).
+    #[error(
+        "the policy allows one client {} new connections a second and {} at once, and more have come",
+        rate.per_second, rate.burst
+    )]
+    TooFast {
+        /// How fast they may come.
+        rate: Rate,
+    },
 }
 
 #[cfg(test)]
@@ -272,6 +283,15 @@ mod tests {
                     limit: NonZeroU32::new(64).unwrap(),
                 },
                 "64 connections",
+            ),
+            (
+                Refusal::TooFast {
+                    rate: Rate {
+                        per_second: NonZeroU32::new(5).unwrap(),
+                        burst: NonZeroU32::new(20).unwrap(),
+                    },
+                },
+                "5 new connections a second and 20 at once",
             ),
         ] {
             assert!(refusal.to_string().contains(names), "{refusal}");

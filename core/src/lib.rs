@@ -20,6 +20,7 @@ pub mod keyed;
 pub mod pick;
 pub mod plan;
 pub mod proxy_protocol;
+pub mod rate;
 pub mod route;
 pub mod snapshot;
 pub mod tally;
