@@ -3,10 +3,14 @@
 //! field by field. Nothing here is ever made: only described.
 #![expect(dead_code, reason = "described, never made")]
 
+mod pool;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub(super) use pool::{Backend, Pool};
 
 /// All listeners, pools, policies and certificates: what people write and apply.
 #[derive(ToSchema)]
@@ -79,8 +83,70 @@ pub(super) struct Listener {
     /// mode, `none` in TCP mode unless written.
     #[schema(required = false)]
     client_ip: ClientIp,
-    /// Where its connections go.
+    /// How the kernel treats its sockets.
+    #[schema(required = false)]
+    tcp: Tcp,
+    /// Balancers only: pools by server name, as the ClientHello says it in the clear.
+    #[schema(required = false)]
+    routes: Vec<Route>,
+    /// With routes: what becomes of a connection that does not begin with TLS;
+    /// `refuse` unless written.
+    #[schema(required = false)]
+    plain: Plain,
+    /// Balancers only: whether clients speak first. Unless written, `true` with routes
+    /// or where the pool discovers terminators.
+    #[schema(required = false)]
+    client_first: bool,
+    /// Balancers only, instead of a pool: plain HTTP is answered with a redirect to
+    /// https.
+    #[schema(required = false)]
+    redirect: Redirect,
+    /// Where its connections go; beside routes, those that match none.
+    #[schema(required = false)]
     pool: String,
+}
+
+/// Server names, and where connections that ask for one of them go.
+#[derive(ToSchema)]
+struct Route {
+    /// Names, or `*.` and a name: all those below it. Exact names count first.
+    #[schema(example = json!(["play.example.com", "*.example.com"]))]
+    sni: Vec<String>,
+    pool: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum Plain {
+    Refuse,
+    Pool,
+}
+
+/// The answer of a listener that sends plain HTTP to https.
+#[derive(ToSchema)]
+struct Redirect {
+    /// The port in the Location; 443 unless written, and left out there.
+    #[schema(required = false, minimum = 1)]
+    port: u16,
+    /// 301, 302, 307 or 308; 308 unless written.
+    #[schema(required = false)]
+    status: u16,
+}
+
+/// How the kernel treats a listener's sockets.
+#[derive(ToSchema)]
+struct Tcp {
+    /// Connections that may wait to be accepted; 4096 unless written.
+    #[schema(required = false, minimum = 1, maximum = 65535)]
+    backlog: u32,
+    /// After how much silence a peer is asked whether it is still there, `1s` to
+    /// `345s`; `2m` unless written.
+    #[schema(required = false)]
+    keepalive: String,
+    /// How long sent bytes may stay unacknowledged, `1s` to `24d`; as the kernel has
+    /// it unless written.
+    #[schema(required = false)]
+    user_timeout: String,
 }
 
 /// `none`, `balancers`, or a list of networks.
@@ -116,118 +182,6 @@ enum ClientIp {
     None,
 }
 
-/// Where connections go.
-#[derive(ToSchema)]
-pub(super) struct Pool {
-    name: String,
-    #[schema(required = false)]
-    balance: Balance,
-    /// What a balancer says about the client to the backends; `none` unless written.
-    #[schema(required = false)]
-    proxy_protocol: ProxyOut,
-    /// Listed by hand ...
-    #[schema(required = false)]
-    backends: Vec<Backend>,
-    /// ... or found: each agent that serves a listener.
-    #[schema(required = false)]
-    discover: Discover,
-    /// Absent = `tcp` for listed backends, the agent's health port for discovered ones.
-    #[schema(required = false)]
-    health_check: HealthCheck,
-}
-
-/// How a backend is chosen; `least_connections` unless written.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-enum Balance {
-    LeastConnections,
-    RoundRobin,
-}
-
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-enum ProxyOut {
-    None,
-    V1,
-    V2,
-}
-
-/// One address of a pool.
-#[derive(ToSchema)]
-#[schema(as = ListedBackend)]
-pub(super) struct Backend {
-    /// Unique in its pool; the address as written unless given.
-    #[schema(required = false)]
-    name: String,
-    /// Where it listens; `:port` is the agent's own address.
-    #[schema(example = "127.0.0.1:3000")]
-    address: String,
-    /// Its share among the others; 1 unless written.
-    #[schema(required = false, minimum = 1, maximum = 256)]
-    weight: u16,
-}
-
-/// Where discovered backends come from.
-#[derive(ToSchema)]
-struct Discover {
-    /// A terminator's listener: every agent that serves it is a backend.
-    listener: String,
-}
-
-/// How and how often a backend is asked whether it can work. Either `tcp` or `http`.
-#[derive(ToSchema)]
-struct HealthCheck {
-    /// Whether it accepts.
-    #[schema(required = false)]
-    tcp: TcpCheck,
-    /// What it answers to a GET.
-    #[schema(required = false)]
-    http: HttpCheck,
-    /// From one check to the next; `2s` unless written.
-    #[schema(required = false, example = "2s")]
-    interval: String,
-    /// For the whole check; `1s` unless written.
-    #[schema(required = false, example = "1s")]
-    timeout: String,
-    /// Passes in a row that bring it up; 2 unless written.
-    #[schema(required = false, minimum = 1)]
-    rise: u8,
-    /// Failures in a row that take it down; 3 unless written.
-    #[schema(required = false, minimum = 1)]
-    fall: u8,
-    /// Another port than the traffic's.
-    #[schema(required = false, minimum = 1)]
-    port: u16,
-    /// The PROXY header in front of the check; as the traffic has it unless written.
-    #[schema(required = false)]
-    proxy: ProxyOut,
-}
-
-/// Without settings of its own.
-#[derive(ToSchema)]
-struct TcpCheck {}
-
-/// `GET path`, and which statuses pass.
-#[derive(ToSchema)]
-struct HttpCheck {
-    #[schema(example = "/health")]
-    path: String,
-    /// The Host header; the backend's address when absent.
-    #[schema(required = false)]
-    host: String,
-    /// Statuses that pass; 2xx and 3xx when absent.
-    #[schema(required = false)]
-    expect: Expect,
-}
-
-/// One status, or a list.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-enum Expect {
-    One(u16),
-    Some(Vec<u16>),
-}
-
 /// What a listener does about clients.
 #[derive(ToSchema)]
 pub(super) struct Policy {
@@ -244,12 +198,32 @@ pub(super) struct Policy {
     timeouts: Timeouts,
 }
 
-/// Bounds per client (IPv4 address or IPv6 /64).
+/// How much of whom, counted by each agent on each listener. A client is an IPv4
+/// address or an IPv6 /64. Absent = no bound.
 #[derive(ToSchema)]
 struct Limits {
-    /// Live connections to a listener; absent = no bound.
+    /// Live connections from one client.
     #[schema(required = false, minimum = 1)]
     connections_per_client: u32,
+    /// New connections from one client; the surplus is refused.
+    #[schema(required = false)]
+    new_per_client: Rate,
+    /// Live connections from all clients.
+    #[schema(required = false, minimum = 1)]
+    connections: u32,
+    /// New connections from all clients; the surplus waits to be accepted.
+    #[schema(required = false)]
+    new_connections: Rate,
+}
+
+/// So many in each second, and so many at once after a pause.
+#[derive(ToSchema)]
+struct Rate {
+    #[schema(minimum = 1)]
+    per_second: u32,
+    /// As `per_second` unless written.
+    #[schema(required = false, minimum = 1)]
+    burst: u32,
 }
 
 /// How long a listener waits.
@@ -270,7 +244,8 @@ struct Timeouts {
     /// Without a byte after one side has ended its direction; `30s` unless written.
     #[schema(required = false)]
     half_closed: String,
-    /// A connection's whole life; absent = unbounded.
+    /// A connection's whole life; each draws its own from the last tenth before it.
+    /// Absent = unbounded.
     #[schema(required = false)]
     max_age: String,
 }
@@ -292,20 +267,39 @@ mod tests {
     /// Every field there is, written. What excludes another is in another resource.
     const EVERYTHING: &str = "
 listeners:
-- { name: edge, role: balancer, agents: { tier: edge }, bind: ':443', accept_proxy: [10.0.0.0/8], policy: p, pool: found }
+- { name: edge, role: balancer, agents: { tier: edge }, bind: ':443', accept_proxy: [10.0.0.0/8], policy: p, pool: found, client_first: true,
+    routes: [{ sni: [a.example.com], pool: found }], plain: pool, tcp: { backlog: 1, keepalive: 1s, user_timeout: 1s } }
+- { name: plain, role: balancer, bind: ':80', redirect: { port: 8443, status: 301 } }
 - { name: tls, role: terminator, bind: ':8443', tls: { certificates: [c] }, mode: http, client_ip: forwarded, pool: node }
 pools:
-- { name: found, proxy_protocol: v2, discover: { listener: tls } }
+- name: found
+  proxy_protocol: { version: v2, authority: true, unique_id: true, crc32c: true, pass: true }
+  discover: { listener: tls }
+  health_check: { agent: { listener: tls } }
+  fast_open: true
 - name: node
-  balance: round_robin
-  backends: [{ name: a, address: ':1', weight: 2 }]
-  health_check: { http: { path: /, host: h, expect: [200] }, interval: 1s, timeout: 1s, rise: 1, fall: 1, port: 1, proxy: none }
+  balance: source_hash
+  bounded_load: 125
+  backends: [{ name: a, address: ':1', weight: 2, max_connections: 1, backup: true }]
+  backups: all
+  all_down: fail_open
+  max_queue: 1
+  queue_timeout: 1s
+  slow_start: 1s
+  retries: 1
+  passive: { failures: 1, eject: 1s, longest: 1s }
+  health_check: { http: { path: /, host: h, expect: [200] }, interval: 1s, fast_interval: 1s, down_interval: 1s, timeout: 1s, rise: 1, fall: 1, port: 1, proxy: none }
 - { name: tcp, backends: [{ address: ':2' }], health_check: { tcp: {} } }
+- { name: other, backends: [{ address: ':3' }], health_check: { tls: { server_name: a.example.com } } }
 policies:
 - name: p
   allow: [10.0.0.0/8]
   deny: [192.0.2.0/24]
-  limits: { connections_per_client: 1 }
+  limits:
+    connections_per_client: 1
+    new_per_client: { per_second: 1, burst: 1 }
+    connections: 1
+    new_connections: { per_second: 1, burst: 1 }
   timeouts: { connect: 1s, first_byte: 1s, idle: 1s, keep_alive: 1s, half_closed: 1s, max_age: 1s }
 certificates: [{ name: c, chain: x, private_key: z }]
 ";
@@ -328,7 +322,7 @@ certificates: [{ name: c, chain: x, private_key: z }]
             &mut described,
         );
         assert_eq!(written, described);
-        assert!(written.len() > 40, "{}", written.len());
+        assert!(written.len() > 90, "{}", written.len());
     }
 
     fn compare(
@@ -343,6 +337,11 @@ certificates: [{ name: c, chain: x, private_key: z }]
             Some(reference) => description.pointer(&reference[1..]).unwrap(),
             None => schema,
         };
+        // A word or a mapping: a mapping here.
+        let forms = schema["oneOf"].as_array().filter(|_| value.is_object());
+        if let Some(mapping) = forms.and_then(|forms| forms.last()) {
+            return compare(value, mapping, description, at, written, described);
+        }
         match value {
             Value::Array(list) => {
                 for one in list {

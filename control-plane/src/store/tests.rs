@@ -49,7 +49,7 @@ async fn write_many(store: Store, writer: u16) {
     for _ in 0..COMMITS {
         let mut writing = store.write(&author).await.unwrap();
         let before = writing.document().pools.first();
-        let before = before.map_or(0, |pool| pool.backends[0].weight.get().get());
+        let before = before.map_or(0, |pool| pool.backends[0].weight.get());
         writing.set_document(document(before % 256 + 1), "apply", "config");
         let numbers = writing.numbers();
         let commit = writing.commit().await.unwrap();
