@@ -219,7 +219,7 @@ impl BackendRow {
     fn of(backend: &crate::state::Backend) -> Self {
         let facts = &backend.facts;
         Self {
-            pool: facts.pool.to_string(),
+            pool: facts.pool.name.to_string(),
             backend: facts.name.to_string(),
             address: backend.spec.address.to_string(),
             up: facts.is_up(),

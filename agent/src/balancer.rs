@@ -5,7 +5,8 @@ use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
 use crate::engine::{TcpStream, timeout_at};
-use crate::{opening, proxy, relay};
+use crate::opening::{self, Opening};
+use crate::{proxy, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(client: TcpStream, connection: &mut Connection) -> Served {
@@ -29,18 +30,16 @@ async fn prepare(
 
 /// Everything before the first payload byte.
 async fn reach(client: &mut TcpStream, connection: &mut Connection) -> Result<Upstream, Cause> {
-    let ends = proxy::ends(client, connection).await?;
-    connection.admit(ends.client)?;
-    let mut opening = opening::announcing(connection.listener.spec.announce, ends);
-    let listens = connection.listener.spec.client_first;
-    if listens {
-        opening.hear(client, connection).await?;
-    }
+    let arrival = proxy::arrival(client, connection).await?;
+    connection.admit(arrival.ends.client)?;
+    let spoken = opening::hear(client, connection).await?;
+    let target = spoken.route(connection)?;
+    let opening = Opening::new(connection, &target, &arrival, spoken);
     let wanted = Wanted {
         connection,
-        pool: &connection.listener.pool,
+        pool: &target.pool,
         opening: &opening,
-        spoken: listens.then_some(client),
+        spoken: (opening.payload() > 0).then_some(client),
     };
     wanted.reach(&mut Tried::default()).await
 }

@@ -20,6 +20,8 @@ pub(crate) enum Phase {
     Handshake,
     /// In HTTP: reading a request, or between two.
     Request,
+    /// Waiting for a backend with room.
+    Queue,
     /// Looking for a backend that accepts.
     Connect,
     /// Carrying bytes.
@@ -28,12 +30,13 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// All phases, in order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Accept,
         Self::ProxyHeader,
         Self::FirstBytes,
         Self::Handshake,
         Self::Request,
+        Self::Queue,
         Self::Connect,
         Self::Relay,
     ];
@@ -46,6 +49,7 @@ impl Phase {
             Self::FirstBytes => "first_bytes",
             Self::Handshake => "handshake",
             Self::Request => "request",
+            Self::Queue => "queue",
             Self::Connect => "connect",
             Self::Relay => "relay",
         }
@@ -131,13 +135,20 @@ causes! {
     Denied "denied" Policy "the policy denies the client";
     NotAllowed "not_allowed" Policy "the policy allows others only";
     ClientLimit "client_limit" Policy "the client has as many connections as the policy grants";
+    ClientRate "client_rate" Policy "the client's connections come faster than the policy grants";
     Cut "cut" Policy "a changed policy no longer admits the client";
-    Killed "killed" Policy "an operator cut the client's connections";
+    Killed "killed" Policy "an operator cut the client's or the backend's connections";
+    BackendDrained "backend_drained" Policy "the backend drains, and the connection's time had come";
     NotTrusted "not_trusted" Client "a PROXY header is required, and the peer is not in accept_proxy";
     BadProxyHeader "bad_proxy_header" Client "what came is not a PROXY header";
+    NotTls "not_tls" Client "names decide where connections go, and this one does not begin with TLS";
+    BadClientHello "bad_client_hello" Client "what came is not a TLS ClientHello";
+    NoRoute "no_route" Policy "the client asks for a server name that leads nowhere";
     TlsFailed "tls_failed" Client "the TLS handshake failed";
     BadRequest "bad_request" Client "what came is not HTTP/1.1";
     NoBackend "no_backend" Upstream "no backend of the pool is up";
+    QueueFull "queue_full" Upstream "every backend has its `max_connections`, and `max_queue` wait";
+    QueueTimeout "queue_timeout" Upstream "no backend had room within `queue_timeout`";
     ConnectFailed "connect_failed" Upstream "no backend accepted the connection";
     ConnectTimeout "connect_timeout" Upstream "no backend accepted in time";
     Drained "drained" Tidegate "the agent drains, and the connection was at rest";

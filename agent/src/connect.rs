@@ -5,18 +5,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use socket2::{SockRef, Socket};
-use tidegate_core::pick::{Ask, Choice, View};
+use tidegate_core::pick::{Ask, Balance, Choice};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
+use crate::control::draw_bits;
 use crate::engine::{self, TcpStream, timeout_at};
-use crate::facts::BackendFacts;
+use crate::facts::{InFlight, Serving};
 use crate::opening::Opening;
 use crate::state::{Backend, Pool};
 use crate::{sockets, sys};
@@ -108,26 +108,6 @@ pub(crate) struct Upstream {
     pub(crate) held: InFlight,
 }
 
-/// One connection in a backend's count.
-pub(crate) struct InFlight {
-    pub(crate) backend: Arc<BackendFacts>,
-}
-
-impl InFlight {
-    fn on(backend: &Arc<BackendFacts>) -> Self {
-        backend.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
-            backend: Arc::clone(backend),
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Backends that have failed for one connection or request.
 #[derive(Default)]
 pub(crate) struct Tried(Vec<usize>);
@@ -141,38 +121,132 @@ pub(crate) struct Wanted<'a> {
     pub(crate) spoken: Option<&'a TcpStream>,
 }
 
+/// What came of a choice.
+enum Chosen {
+    Backend(Arc<Backend>, InFlight),
+    /// All that may serve have as many connections as they may.
+    Full,
+    Nobody,
+}
+
 impl Wanted<'_> {
-    /// Connects to a backend of the pool and sends it the opening.
+    /// Connects to a backend of the pool and sends it the opening. One that does not
+    /// accept is left for another one at once.
     ///
     /// # Errors
     /// No backend is up, none accepted, or this host has no descriptor left.
     pub(crate) async fn reach(&self, tried: &mut Tried) -> Result<Upstream, Cause> {
         let connection = self.connection;
-        connection.enter(Phase::Connect);
-        let mut last = Cause::NoBackend;
-        while let Some((backend, held)) = pick(connection, self.pool, tried) {
+        let most = usize::try_from(self.pool.spec.retries.get()).unwrap_or(usize::MAX);
+        let mut last = None;
+        while tried.0.len() <= most {
+            connection.enter(Phase::Connect);
+            let (backend, held) = match self.choose(tried) {
+                Chosen::Backend(backend, held) => (backend, held),
+                Chosen::Full if last.is_none() => self.wait_for_room(tried).await?,
+                Chosen::Full | Chosen::Nobody => break,
+            };
             connection.live.set_backend(&backend.facts);
-            let failure = match self.try_one(backend.spec.address).await {
+            match self.try_one(backend.spec.address).await {
                 Ok((mut stream, sent)) => {
-                    backend.facts.connects.fetch_add(1, Ordering::Relaxed);
+                    backend.facts.connected();
                     self.send_rest(&mut stream, sent).await?;
                     return Ok(Upstream { stream, held });
                 }
-                Err(error) => error,
-            };
-            if sys::out_of_descriptors(&failure) {
-                tracing::error!(error = %failure, "no connection to a backend can be opened");
-                return Err(Cause::Internal);
+                Err(error) => last = Some(self.failed(&backend, &error)?),
             }
-            last = match failure.kind() {
-                io::ErrorKind::TimedOut => Cause::ConnectTimeout,
-                _ => Cause::ConnectFailed,
-            };
-            let facts = &backend.facts;
-            facts.connects_failed.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(pool = %facts.pool, backend = %facts.name, error = %failure, "connect failed");
         }
-        Err(last)
+        Err(last.unwrap_or(Cause::NoBackend))
+    }
+
+    /// The next backend by the pool's rules, counted from now on, so that whoever
+    /// chooses meanwhile sees it; it is in `tried` afterwards.
+    fn choose(&self, tried: &mut Tried) -> Chosen {
+        let (pool, worker) = (self.pool, &self.connection.worker);
+        let ask = self.ask();
+        loop {
+            let choice = worker.picker(pool).map(|mut picker| {
+                picker.choose(ask, &tried.0, pool.backends.len(), |index| pool.view(index))
+            });
+            let index = match choice {
+                Some(Choice::Backend { index, tier }) => {
+                    pool.facts.serve_by(tier.into());
+                    index
+                }
+                Some(Choice::Full { .. }) => return Chosen::Full,
+                Some(Choice::Nobody) | None => {
+                    if tried.0.is_empty() {
+                        pool.facts.serve_by(Serving::Nobody);
+                    }
+                    return Chosen::Nobody;
+                }
+            };
+            let Some(backend) = pool.backends.get(index) else {
+                return Chosen::Nobody;
+            };
+            // Taken by another thread between the choice and now: choose again.
+            if let Some(held) = InFlight::enter(&backend.facts, backend.spec.max_connections) {
+                tried.0.push(index);
+                return Chosen::Backend(Arc::clone(backend), held);
+            }
+        }
+    }
+
+    fn ask(&self) -> Ask {
+        let client = self.connection.live.client().map(|client| client.key());
+        let source = self.pool.source.as_ref().zip(client);
+        let random = self.pool.spec.balance == Balance::RandomTwo;
+        Ask {
+            hash: source.map_or(0, |(source, client)| source.key.client(client)),
+            draw: if random { draw_bits() } else { 0 },
+        }
+    }
+
+    /// Until a backend has room. Whoever waited before is served before.
+    async fn wait_for_room(&self, tried: &mut Tried) -> Result<(Arc<Backend>, InFlight), Cause> {
+        let connection = self.connection;
+        connection.enter(Phase::Queue);
+        let spec = &self.pool.spec;
+        let timeouts = &connection.listener.spec.policy.timeouts;
+        let patience = spec.queue_timeout.unwrap_or(timeouts.connect).duration();
+        let deadline = engine::now() + patience;
+        let most = usize::try_from(spec.max_queue.get()).unwrap_or(usize::MAX);
+        loop {
+            let turn = self.pool.facts.queue.enter(most);
+            let mut turn = turn.ok_or(Cause::QueueFull)?;
+            // Room that was made before it stood there was told to nobody.
+            if turn.first
+                && let Chosen::Backend(backend, held) = self.choose(tried)
+            {
+                return Ok((backend, held));
+            }
+            let waited = timeout_at(deadline, turn.come()).await;
+            waited.map_err(|_| Cause::QueueTimeout)?;
+            match self.choose(tried) {
+                Chosen::Backend(backend, held) => return Ok((backend, held)),
+                Chosen::Full => {}
+                Chosen::Nobody => return Err(Cause::NoBackend),
+            }
+        }
+    }
+
+    /// Takes note of a connect that failed; answers with what it means for the client.
+    fn failed(&self, backend: &Backend, error: &io::Error) -> Result<Cause, Cause> {
+        let (facts, passive) = (&backend.facts, self.pool.spec.passive);
+        if sys::out_of_descriptors(error) {
+            tracing::error!(%error, "no connection to a backend can be opened");
+            return Err(Cause::Internal);
+        }
+        let (pool, name) = (&facts.pool.name, &facts.name);
+        tracing::debug!(%pool, backend = %name, %error, "connect failed");
+        if let Some(time) = facts.connect_failed(passive, || self.pool.up_and_ejected()) {
+            let seconds = time.as_secs();
+            tracing::warn!(%pool, backend = %name, %error, seconds, "backend ejected: connects failed");
+        }
+        Ok(match error.kind() {
+            io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+            _ => Cause::ConnectFailed,
+        })
     }
 
     /// Answers how much of the opening is sent.
@@ -213,38 +287,6 @@ impl Wanted<'_> {
         self.connection.live.add_in(self.opening.payload());
         Ok(())
     }
-}
-
-/// The next backend by the pool's algorithm, counted from now on, so that
-/// whoever picks meanwhile sees it; it is in `tried` afterwards.
-fn pick(
-    connection: &Connection,
-    pool: &Pool,
-    tried: &mut Tried,
-) -> Option<(Arc<Backend>, InFlight)> {
-    let view = |index: usize| {
-        let backend = pool.backends.get(index);
-        View {
-            open: backend.is_some_and(|b| b.spec.admin.takes_connections()),
-            up: backend.is_some_and(|b| b.facts.is_up()),
-            ejected: false,
-            weight: backend.map_or(0, |b| u32::from(b.spec.weight.get().get()) << 8),
-            in_flight: backend.map_or(0, |b| b.facts.in_flight.load(Ordering::Relaxed)),
-            limit: None,
-            backup: false,
-        }
-    };
-    let ask = Ask { hash: 0, draw: 0 };
-    let choice = connection
-        .worker
-        .picker(pool)?
-        .choose(ask, &tried.0, pool.backends.len(), view);
-    let Choice::Backend { index, .. } = choice else {
-        return None;
-    };
-    tried.0.push(index);
-    let backend = pool.backends.get(index)?;
-    Some((Arc::clone(backend), InFlight::on(&backend.facts)))
 }
 
 #[cfg(test)]

@@ -8,21 +8,26 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_core::addr::{ClientAddr, PeerAddr};
+use tidegate_core::admit::Refusal;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::bounds::Seat;
 use crate::cause::{Cause, Phase};
+use crate::control::draw_bits;
 use crate::engine::{self, TaskHandle};
-use crate::facts::{BackendFacts, ListenerFacts};
+use crate::facts::{BackendFacts, ListenerFacts, uptime};
 use crate::limits::Entered;
-use crate::state::{Listener, Pool};
+use crate::state::{Listener, Target};
 use crate::tallies::{Measure, Tallies};
 use crate::worker::Worker;
 
+/// Connections so far.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 /// No cause yet.
 const RUNNING: u8 = u8::MAX;
 
@@ -30,6 +35,7 @@ const RUNNING: u8 = u8::MAX;
 pub(crate) struct Live {
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: PeerAddr,
+    number: u64,
     /// Whether clients come in here, and nobody forwards for them.
     edge: bool,
     started: Instant,
@@ -51,6 +57,7 @@ impl Live {
         Self {
             listener: Arc::clone(&listener.facts),
             peer,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             edge: listener.spec.accept_proxy.is_none(),
             started: engine::now(),
             client: OnceLock::new(),
@@ -64,6 +71,13 @@ impl Live {
             backend: Mutex::default(),
             task: OnceLock::new(),
         }
+    }
+
+    /// What it is called, here and where it is announced: unique over all agents and
+    /// all of their starts.
+    pub(crate) fn id(&self) -> String {
+        static BOOT: LazyLock<u64> = LazyLock::new(draw_bits);
+        format!("{:016x}{:08x}", *BOOT, self.number)
     }
 
     /// The client, once it is known: until a PROXY header has come it is not.
@@ -162,10 +176,11 @@ impl Live {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         Row {
+            id: self.id(),
             listener: self.listener.name.to_string(),
             client: self.client().map(|c| c.to_string()),
             peer: self.peer.to_string(),
-            pool: backend.as_ref().map(|b| b.pool.to_string()),
+            pool: backend.as_ref().map(|b| b.pool.name.to_string()),
             backend: backend.as_ref().map(|b| b.name.to_string()),
             phase: self.phase().label(),
             age_ms: millis(self.started.elapsed()),
@@ -184,6 +199,7 @@ fn settle(total: &AtomicU64, settled: &AtomicU64) -> u64 {
 /// A connection on the debug page.
 #[derive(Serialize)]
 pub(crate) struct Row {
+    id: String,
     listener: String,
     client: Option<String>,
     peer: String,
@@ -204,7 +220,14 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<Listener>,
     number: usize,
     entered: Option<Entered>,
-    _permit: OwnedSemaphorePermit,
+    place: Option<Place>,
+}
+
+/// What a connection takes before it is accepted: a place in the agent, and one on its
+/// listener.
+pub(crate) struct Place {
+    pub(crate) _seat: Seat,
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -214,11 +237,10 @@ impl Connection {
         worker: &Arc<Worker>,
         listener: Arc<Listener>,
         peer: PeerAddr,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let facts = &listener.facts;
         facts.accepted.fetch_add(1, Ordering::Relaxed);
-        facts.live.fetch_add(1, Ordering::Relaxed);
         let live = Arc::new(Live::new(&listener, peer));
         let number = worker.register(&live);
         Self {
@@ -227,7 +249,7 @@ impl Connection {
             listener,
             number,
             entered: None,
-            _permit: permit,
+            place: Some(place),
         }
     }
 
@@ -263,8 +285,15 @@ impl Connection {
         }
     }
 
-    fn decide(&mut self, client: ClientAddr) -> Result<(), tidegate_core::admit::Refusal> {
+    fn decide(&mut self, client: ClientAddr) -> Result<(), Refusal> {
         self.listener.admission.admit(client)?;
+        if let Some(rate) = self.listener.spec.policy.limits.new_per_client {
+            let hash = self.worker.state.own_key().client(client.key());
+            let bounds = &self.live.listener.bounds;
+            if !bounds.admits_client(hash, rate, uptime()) {
+                return Err(Refusal::TooFast { rate });
+            }
+        }
         let entered = self.live.listener.clients.enter(client.key());
         let within = self.listener.admission.within_limit(entered.live);
         self.entered = Some(entered);
@@ -287,12 +316,12 @@ impl Connection {
         Cause::FirstByteTimeout
     }
 
-    /// The pool as it is now, which may have changed since the connection came.
-    pub(crate) fn pool(&self) -> Arc<Pool> {
+    /// Where it goes as things are now, which may have changed since it came.
+    pub(crate) fn target(&self) -> Option<Target> {
         let own = &self.listener;
         match self.worker.state.listener(own.spec.bind) {
-            Some(now) if now.spec.name == own.spec.name => Arc::clone(&now.pool),
-            _ => Arc::clone(&own.pool),
+            Some(now) if now.spec.name == own.spec.name => now.target.clone(),
+            _ => own.target.clone(),
         }
     }
 
@@ -323,10 +352,11 @@ impl Connection {
         self.live.started + wait
     }
 
-    /// The end of its life, where the policy sets one.
+    /// The end of its life, where the policy sets one: within the last tenth before
+    /// `max_age`, so that connections that came together do not come again together.
     pub(crate) fn end_of_life(&self) -> Option<Instant> {
         let age = self.listener.spec.policy.timeouts.max_age?.duration();
-        Some(self.live.started + age)
+        Some(self.live.started + shortened(age, self.live.number))
     }
 
     /// Where it was accepted.
@@ -340,7 +370,6 @@ impl Drop for Connection {
         self.worker.unregister(self.number);
         self.live.settle(&mut self.worker.tallies());
         let facts = &self.live.listener;
-        facts.live.fetch_sub(1, Ordering::Relaxed);
         let cause = Cause::from_u8(self.live.cause.load(Ordering::SeqCst));
         // Without a cause the task panicked: nothing else drops a connection unended.
         let cause = cause.unwrap_or(Cause::Internal);
@@ -348,7 +377,9 @@ impl Drop for Connection {
         // Before the event: whoever reads it may count on the room it made. The permit
         // goes last, since shutdown waits for it and the event has to be out by then.
         drop(self.entered.take());
+        let permit = self.place.take().map(|place| place.permit);
         access_event(self, cause);
+        drop(permit);
     }
 }
 
@@ -359,6 +390,7 @@ fn access_event(connection: &Connection, cause: Cause) {
     let row = connection.live.row();
     tracing::info!(
         target: "access",
+        id = row.id,
         listener = row.listener,
         client = row.client,
         peer = row.peer,
@@ -373,6 +405,14 @@ fn access_event(connection: &Connection, cause: Cause) {
         duration_ms = row.age_ms,
         "closed"
     );
+}
+
+/// Up to a tenth shorter. Successive numbers are as far from each other as can be:
+/// multiples of the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+fn shortened(age: Duration, number: u64) -> Duration {
+    let part = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    let part = u32::try_from(part).unwrap_or(0);
+    age - age / 10 * part / (1 << 16)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -30,9 +30,13 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A random number from 0 up to, not including, 1. For jitter, not for secrets.
 pub(crate) fn draw() -> f64 {
+    (draw_bits() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// As [`draw`], any 64 bits.
+pub(crate) fn draw_bits() -> u64 {
     // Each RandomState has keys of its own.
-    let bits = RandomState::new().hash_one(()) >> 11;
-    bits as f64 / (1_u64 << 53) as f64
+    RandomState::new().hash_one(())
 }
 
 /// What went wrong last with each control plane, so that the same is said once.

@@ -2,17 +2,20 @@
 //! clients, each by identity. Connections and checks write here; metrics, the
 //! debug pages and reports read.
 
+mod backend;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
-use tidegate_core::document::{BackendName, Name, Role};
-use tidegate_core::health::{Health, Outcome, Start, Transition};
-use tidegate_core::snapshot;
+use tidegate_core::document::{BackendName, Name, Passive, Role};
+use tidegate_core::health::Health;
 
+use crate::bounds::Bounds;
 use crate::cause::{Cause, Phase};
 use crate::limits::Clients;
+
+pub(crate) use backend::{BackendFacts, InFlight, Passed, PoolFacts, Serving, uptime};
 
 /// What changes by itself, by identity. An entry lives as long as a snapshot
 /// or a connection holds it, and is found again while it lives: a backend that
@@ -20,6 +23,7 @@ use crate::limits::Clients;
 #[derive(Default)]
 pub(crate) struct Facts {
     listeners: Mutex<HashMap<Name, Weak<ListenerFacts>>>,
+    pools: Mutex<HashMap<Name, Weak<PoolFacts>>>,
     backends: Mutex<HashMap<(Name, BackendName), Weak<BackendFacts>>>,
 }
 
@@ -40,7 +44,7 @@ impl Facts {
             .values()
             .filter_map(Weak::upgrade)
             .collect();
-        all.sort_by(|a, b| (&a.pool, &a.name).cmp(&(&b.pool, &b.name)));
+        all.sort_by(|a, b| (&a.pool.name, &a.name).cmp(&(&b.pool.name, &b.name)));
         all
     }
 
@@ -56,19 +60,40 @@ impl Facts {
         facts
     }
 
+    /// The facts of a pool, kept or new.
+    pub(crate) fn pool(&self, name: &Name) -> Arc<PoolFacts> {
+        let mut pools = lock(&self.pools);
+        if let Some(facts) = pools.get(name).and_then(Weak::upgrade) {
+            return facts;
+        }
+        let facts = Arc::new(PoolFacts::new(name.clone()));
+        pools.insert(name.clone(), Arc::downgrade(&facts));
+        facts
+    }
+
+    /// All pools that anything still holds, sorted by name.
+    pub(crate) fn pools(&self) -> Vec<Arc<PoolFacts>> {
+        let pools = lock(&self.pools);
+        let mut all: Vec<_> = pools.values().filter_map(Weak::upgrade).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// The facts of a backend, kept, or new with this health.
     pub(crate) fn backend(
         &self,
-        pool: &Name,
+        pool: &Arc<PoolFacts>,
         name: &BackendName,
         health: Health,
+        passive: Passive,
     ) -> Arc<BackendFacts> {
         let mut backends = lock(&self.backends);
-        let identity = (pool.clone(), name.clone());
+        let identity = (pool.name.clone(), name.clone());
         if let Some(facts) = backends.get(&identity).and_then(Weak::upgrade) {
             return facts;
         }
-        let facts = Arc::new(BackendFacts::new(pool.clone(), name.clone(), health));
+        let facts = BackendFacts::new(Arc::clone(pool), name.clone(), health, passive);
+        let facts = Arc::new(facts);
         backends.insert(identity, Arc::downgrade(&facts));
         facts
     }
@@ -77,6 +102,7 @@ impl Facts {
     pub(crate) fn forget_unused(&self) {
         lock(&self.listeners).retain(|_, facts| facts.strong_count() > 0);
         lock(&self.backends).retain(|_, facts| facts.strong_count() > 0);
+        lock(&self.pools).retain(|_, facts| facts.strong_count() > 0);
     }
 }
 
@@ -86,7 +112,7 @@ pub(crate) struct ListenerFacts {
     pub(crate) name: Name,
     pub(crate) role: Role,
     pub(crate) accepted: AtomicU64,
-    pub(crate) live: AtomicU64,
+    pub(crate) bounds: Bounds,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     pub(crate) handshakes: AtomicU64,
@@ -107,7 +133,7 @@ impl ListenerFacts {
             name,
             role,
             accepted: AtomicU64::default(),
-            live: AtomicU64::default(),
+            bounds: Bounds::default(),
             bytes_in: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             handshakes: AtomicU64::default(),
@@ -145,88 +171,6 @@ impl ListenerFacts {
 
     fn place(phase: Phase, cause: Cause) -> usize {
         phase as usize * Cause::ALL.len() + cause as usize
-    }
-}
-
-/// What is known of a backend, as this agent sees it.
-pub(crate) struct BackendFacts {
-    pub(crate) pool: Name,
-    pub(crate) name: BackendName,
-    pub(crate) in_flight: AtomicU32,
-    pub(crate) connects: AtomicU64,
-    pub(crate) connects_failed: AtomicU64,
-    pub(crate) checks_passed: AtomicU64,
-    pub(crate) checks_failed: AtomicU64,
-    /// Mirrors `health`, for the data threads.
-    up: AtomicBool,
-    health: Mutex<Health>,
-    last_check: Mutex<Option<LastCheck>>,
-}
-
-/// The last check of a backend, in words.
-#[derive(Clone)]
-pub(crate) struct LastCheck {
-    pub(crate) passed: bool,
-    pub(crate) words: String,
-    pub(crate) at: Instant,
-}
-
-impl BackendFacts {
-    fn new(pool: Name, name: BackendName, health: Health) -> Self {
-        Self {
-            pool,
-            name,
-            in_flight: AtomicU32::default(),
-            connects: AtomicU64::default(),
-            connects_failed: AtomicU64::default(),
-            checks_passed: AtomicU64::default(),
-            checks_failed: AtomicU64::default(),
-            up: AtomicBool::new(health.is_up()),
-            health: Mutex::new(health),
-            last_check: Mutex::default(),
-        }
-    }
-
-    /// Whether it takes traffic.
-    pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Takes in the result of a check; answers with a change of state.
-    pub(crate) fn observe(&self, result: Result<String, String>) -> Option<Transition> {
-        let (outcome, counter) = match result {
-            Ok(_) => (Outcome::Pass, &self.checks_passed),
-            Err(_) => (Outcome::Fail, &self.checks_failed),
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        let passed = result.is_ok();
-        let words = result.unwrap_or_else(std::convert::identity);
-        *lock(&self.last_check) = Some(LastCheck {
-            passed,
-            words,
-            at: Instant::now(),
-        });
-        let mut health = lock(&self.health);
-        let transition = health.observe(outcome);
-        self.up.store(health.is_up(), Ordering::Relaxed);
-        transition
-    }
-
-    /// The last check, if there was one.
-    pub(crate) fn last_check(&self) -> Option<LastCheck> {
-        lock(&self.last_check).clone()
-    }
-
-    /// Takes over the thresholds of a new snapshot.
-    pub(crate) fn retune(&self, pool: &snapshot::Pool) {
-        lock(&self.health).retune(pool.check.thresholds);
-    }
-
-    /// Down until `rise` checks have passed.
-    pub(crate) fn distrust(&self, pool: &snapshot::Pool) {
-        let mut health = lock(&self.health);
-        *health = Health::new(pool.check.thresholds, Start::Down);
-        self.up.store(false, Ordering::Relaxed);
     }
 }
 

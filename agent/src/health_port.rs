@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -16,8 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::state::State;
+use crate::state::{Listener, State};
 
+/// The header that says how many processes are behind a listener.
+pub(crate) const PROCESSES: HeaderName = HeaderName::from_static("tidegate-processes");
 /// Checks answered at once; more wait in the kernel's queue.
 const AT_ONCE: usize = 256;
 /// For one connection, whatever it does: a check asks one short question, and
@@ -66,21 +69,31 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::from(words));
     *response.status_mut() = status;
+    if let Some(processes) = name.and_then(|name| processes(name, state)) {
+        response.headers_mut().insert(PROCESSES, processes.into());
+    }
     response
+}
+
+/// How many of its processes serve the listener: by so much it weighs more than an
+/// instance with one.
+fn processes(name: &str, state: &State) -> Option<u32> {
+    u32::try_from(listener(name, state)?.up()).ok()
+}
+
+fn listener(name: &str, state: &State) -> Option<Arc<Listener>> {
+    let active = state.active();
+    let mut listeners = active.listeners.values();
+    listeners.find(|l| l.spec.name.as_str() == name).cloned()
 }
 
 fn health_of(name: &str, state: &State) -> (StatusCode, &'static str) {
     if state.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
-    let active = state.active();
-    let listener = active
-        .listeners
-        .values()
-        .find(|l| l.spec.name.as_str() == name);
-    match listener {
+    match listener(name, state) {
         None => (StatusCode::NOT_FOUND, "no such listener\n"),
-        Some(listener) if listener.pool.up() == 0 => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
+        Some(listener) if listener.up() == 0 => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
         Some(_) => (StatusCode::OK, "ok\n"),
     }
 }

@@ -21,7 +21,7 @@ use self::exchange::{Exchange, Upgrade};
 use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
 use crate::engine::{self, HyperTimer, TcpStream, sleep_until};
-use crate::proxy::Ends;
+use crate::proxy::Arrival;
 use crate::relay::{self, Leftover};
 
 /// The head of a request, at most. Node.js itself takes 16 KiB.
@@ -31,13 +31,13 @@ const LARGEST_HEAD: usize = 64 << 10;
 pub(crate) async fn serve(
     client: TlsStream<TcpStream>,
     connection: &mut Connection,
-    ends: Ends,
+    arrival: Arrival,
     forwarded: bool,
 ) -> Served {
     let connection = &*connection;
     connection.enter(Phase::Request);
     let activity = Arc::new(Activity::default());
-    let exchange = Exchange::new(connection, ends, forwarded);
+    let exchange = Exchange::new(connection, arrival, forwarded);
     let result = requests(client, connection, &activity, &exchange).await;
     if let (Ok(()), Some(upgrade)) = (&result, exchange.take_upgrade()) {
         connection.enter(Phase::Relay);

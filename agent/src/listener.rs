@@ -17,10 +17,12 @@ use tidegate_core::snapshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
+use crate::bounds::Seat;
+use crate::connection::{Connection, Place};
 use crate::engine::{self, Accepted, TcpListener, TcpStream};
+use crate::facts::uptime;
 use crate::sockets::{self, Options};
-use crate::state::Active;
+use crate::state::{Active, Listener};
 use crate::worker::{Worker, Workers};
 use crate::{balancer, terminator};
 
@@ -243,7 +245,7 @@ impl Accepting {
                     failures = 0;
                     // Where many come at once, more are taken at once; one call more
                     // would only say that nobody else has come.
-                    burst = if accepted < burst {
+                    burst = if accepted < burst || self.is_paced() {
                         1
                     } else {
                         (2 * burst).min(LARGEST_BURST)
@@ -263,13 +265,26 @@ impl Accepting {
         }
     }
 
+    /// Whether each connection has to be one that is there: a rate is used up by
+    /// looking for one.
+    fn is_paced(&self) -> bool {
+        let listener = self.worker.state.listener(self.address);
+        listener.is_some_and(|l| l.spec.policy.limits.new_connections.is_some())
+    }
+
     /// Accepts up to `most`; answers how many there were.
-    async fn accept_some(&self, listener: &TcpListener, most: u32) -> io::Result<u32> {
+    async fn accept_some(&self, socket: &TcpListener, most: u32) -> io::Result<u32> {
         let mut accepted = 0;
         while accepted < most {
-            let permit = self.permit(listener).await?;
-            match listener.accept() {
-                Ok(Accepted { stream, peer }) => self.serve(stream, PeerAddr::new(peer), permit),
+            let Some((listener, place)) = self.place(socket).await? else {
+                // No listener has this address any more: its sockets are about to go.
+                socket.ignore()?;
+                return Ok(accepted);
+            };
+            match socket.accept() {
+                Ok(Accepted { stream, peer }) => {
+                    self.serve(listener, stream, PeerAddr::new(peer), place);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     self.errors.fetch_add(1, Ordering::Relaxed);
@@ -283,6 +298,37 @@ impl Accepting {
         Ok(accepted)
     }
 
+    /// Room for one more connection; whoever has to wait for it waits in the kernel's
+    /// queue.
+    async fn place(&self, socket: &TcpListener) -> io::Result<Option<(Arc<Listener>, Place)>> {
+        let permit = self.permit(socket).await?;
+        loop {
+            let Some(listener) = self.worker.state.listener(self.address) else {
+                return Ok(None);
+            };
+            let limits = listener.spec.policy.limits;
+            let seat = match Seat::take(&listener.facts, limits.connections) {
+                Some(seat) => Some(seat),
+                None => {
+                    socket.ignore()?;
+                    Seat::wait(&listener.facts, limits.connections).await
+                }
+            };
+            let Some(seat) = seat else { continue };
+            let Some(rate) = limits.new_connections else {
+                return Ok(Some((listener, Place { _seat: seat, permit })));
+            };
+            match listener.facts.bounds.admit(rate, uptime()) {
+                Ok(()) => return Ok(Some((listener, Place { _seat: seat, permit }))),
+                Err(wait) => {
+                    drop(seat);
+                    socket.ignore()?;
+                    engine::sleep_until(engine::now() + wait).await;
+                }
+            }
+        }
+    }
+
     async fn permit(&self, listener: &TcpListener) -> io::Result<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
@@ -294,21 +340,21 @@ impl Accepting {
 
     /// Serves what had connected before the end: closing the socket would
     /// reset it.
-    fn empty_queue(&self, listener: &TcpListener) {
+    fn empty_queue(&self, socket: &TcpListener) {
         // Without room there is no one to serve it, and the end must not wait for room.
-        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-            && let Ok(Accepted { stream, peer }) = listener.accept()
+        while let Some(listener) = self.worker.state.listener(self.address)
+            && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+            && let limit = listener.spec.policy.limits.connections
+            && let Some(seat) = Seat::take(&listener.facts, limit)
+            && let Ok(Accepted { stream, peer }) = socket.accept()
         {
-            self.serve(stream, PeerAddr::new(peer), permit);
+            let place = Place { _seat: seat, permit };
+            self.serve(listener, stream, PeerAddr::new(peer), place);
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: PeerAddr, permit: OwnedSemaphorePermit) {
-        // Gone between the change of configuration and the end of this socket.
-        let Some(listener) = self.worker.state.listener(self.address) else {
-            return;
-        };
-        let mut connection = Connection::open(&self.worker, listener, peer, permit);
+    fn serve(&self, listener: Arc<Listener>, stream: TcpStream, peer: PeerAddr, place: Place) {
+        let mut connection = Connection::open(&self.worker, listener, peer, place);
         let live = Arc::clone(&connection.live);
         let serving = async move {
             let served = serve(stream, &mut connection).await;

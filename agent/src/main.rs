@@ -4,6 +4,7 @@
 mod admin;
 mod app;
 mod balancer;
+mod bounds;
 mod cause;
 mod connect;
 mod connection;
@@ -19,6 +20,7 @@ mod opening;
 mod plane;
 mod probe;
 mod proxy;
+mod queue;
 mod relay;
 mod settings;
 mod shutdown;

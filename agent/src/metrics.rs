@@ -57,7 +57,7 @@ impl Metrics {
             "connections_live",
             "Connections open now",
             all.iter()
-                .map(|l| ([("listener", l.name.as_str())], load(&l.live))),
+                .map(|l| ([("listener", l.name.as_str())], l.bounds.live())),
         )?;
         page.gauges(
             "clients_live",
@@ -227,7 +227,7 @@ impl Page<'_> {
 
 fn identity(backend: &BackendFacts) -> [(&str, &str); 2] {
     [
-        ("pool", backend.pool.as_str()),
+        ("pool", backend.pool.name.as_str()),
         ("backend", backend.name.as_str()),
     ]
 }

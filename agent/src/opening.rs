@@ -1,23 +1,105 @@
 //! What opens a connection to a backend: the PROXY header about the client, and
 //! what the client said first where the listener waits for that. One buffer, one
-//! packet, held until a backend has taken it.
+//! packet, held until a backend has taken it. What the client said also decides
+//! where it goes, where names do.
 
 use std::future::poll_fn;
+use std::task::Poll;
 
 use rustix::net::RecvFlags;
-use tidegate_core::proxy_protocol::{self, Header, Version};
+use tidegate_core::client_hello::{self, Read, ServerName};
+use tidegate_core::document::Plain;
+use tidegate_core::proxy_protocol::{self, Extensions, Header, Tlvs};
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
 use crate::engine::TcpStream;
-use crate::proxy::Ends;
+use crate::proxy::Arrival;
 use crate::relay::with_scratch;
+use crate::state::Target;
 
-/// Client's bytes taken before a backend is connected, at most.
-const MOST: usize = 16 << 10;
+/// What a client said before anything was connected.
+#[derive(Default)]
+pub(crate) struct Spoken {
+    bytes: Vec<u8>,
+    server_name: Option<ServerName>,
+    /// Whether it is known that this is not TLS.
+    plain: bool,
+}
+
+/// Hears what the client says first, where the listener waits for that: anything,
+/// or, where names decide, a ClientHello to its end.
+///
+/// # Errors
+/// The client ended, broke off, or began TLS wrongly.
+pub(crate) async fn hear(client: &TcpStream, connection: &Connection) -> Result<Spoken, Cause> {
+    let mut spoken = Spoken::default();
+    let listener = &connection.listener.spec;
+    if !listener.client_first {
+        return Ok(spoken);
+    }
+    connection.enter(Phase::FirstBytes);
+    loop {
+        spoken.hear_more(client).await?;
+        if listener.routes.is_empty() {
+            return Ok(spoken);
+        }
+        match client_hello::read(&spoken.bytes) {
+            Ok(Read::Partial) => {}
+            Ok(Read::NotTls) => {
+                spoken.plain = true;
+                return Ok(spoken);
+            }
+            Ok(Read::Whole { server_name }) => {
+                spoken.server_name = server_name;
+                return Ok(spoken);
+            }
+            Err(malformed) => {
+                tracing::debug!(%malformed, "ClientHello refused");
+                return Err(Cause::BadClientHello);
+            }
+        }
+    }
+}
+
+impl Spoken {
+    async fn hear_more(&mut self, client: &TcpStream) -> Result<(), Cause> {
+        let most = client_hello::MAX;
+        let reading = poll_fn(|cx| {
+            with_scratch(|scratch| {
+                let room = scratch.get_mut(..most).unwrap_or_default();
+                let read = client.poll_receive(cx, room, RecvFlags::empty());
+                if let Poll::Ready(Ok(count)) = read {
+                    let came = room.get(..count).unwrap_or_default();
+                    self.bytes.extend_from_slice(came);
+                }
+                read
+            })
+        });
+        match reading.await {
+            Ok(0) => Err(Cause::ClientClosed),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Cause::ClientReset),
+        }
+    }
+
+    /// Where it leads, by what it asks for.
+    ///
+    /// # Errors
+    /// Nowhere.
+    pub(crate) fn route(&self, connection: &Connection) -> Result<Target, Cause> {
+        let listener = &connection.listener;
+        if self.plain && listener.spec.plain == Plain::Refuse {
+            return Err(Cause::NotTls);
+        }
+        let named = self.server_name.as_ref();
+        let route = named.and_then(|name| listener.routes.find(name.as_str()));
+        let target = route.or(listener.target.as_ref());
+        target.cloned().ok_or(Cause::NoRoute)
+    }
+}
 
 /// The first bytes for a backend.
-#[derive(Default)]
 pub(crate) struct Opening {
     bytes: Vec<u8>,
     /// How many of them are the client's.
@@ -25,59 +107,52 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// The PROXY header about the client, where the target is told, and then what the
+    /// client said.
+    pub(crate) fn new(
+        connection: &Connection,
+        target: &Target,
+        arrival: &Arrival,
+        spoken: Spoken,
+    ) -> Self {
+        let payload = spoken.bytes.len();
+        let Some(version) = target.announce else {
+            return Self {
+                bytes: spoken.bytes,
+                payload,
+            };
+        };
+        let header = Header::Proxied {
+            client: arrival.ends.client.socket(),
+            destination: arrival.ends.destination,
+        };
+        let wanted = target.pool.spec.extensions;
+        let id = wanted.unique_id.then(|| connection.live.id());
+        let extensions = Extensions {
+            pass: match wanted.pass {
+                true => Tlvs::new(&arrival.extensions),
+                false => Tlvs::default(),
+            },
+            authority: match &spoken.server_name {
+                Some(name) if wanted.authority => Some(name.as_str()),
+                _ => None,
+            },
+            unique_id: id.as_deref().map(str::as_bytes),
+            crc32c: wanted.crc32c,
+        };
+        let header = proxy_protocol::encode_with(version, &header, &extensions);
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(&spoken.bytes);
+        Self { bytes, payload }
+    }
+
     /// What is to be sent.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The client's bytes in it.
+    /// How many of the bytes are the client's.
     pub(crate) fn payload(&self) -> usize {
         self.payload
-    }
-}
-
-/// The PROXY header about the client, where the listener announces it.
-pub(crate) fn announcing(version: Option<Version>, ends: Ends) -> Opening {
-    let header = Header::Proxied {
-        client: ends.client.socket(),
-        destination: ends.destination,
-    };
-    let bytes = version.map(|version| proxy_protocol::encode(version, &header));
-    Opening {
-        bytes: bytes.map_or_else(Vec::new, |header| header.as_bytes().to_vec()),
-        payload: 0,
-    }
-}
-
-impl Opening {
-    /// Waits for the client's first bytes and takes them in.
-    ///
-    /// # Errors
-    /// The client ended without any, or broke off.
-    pub(crate) async fn hear(
-        &mut self,
-        client: &TcpStream,
-        connection: &Connection,
-    ) -> Result<(), Cause> {
-        connection.enter(Phase::FirstBytes);
-        let count = poll_fn(|cx| {
-            with_scratch(|scratch| {
-                let room = scratch.get_mut(..MOST).unwrap_or_default();
-                let read = client.poll_receive(cx, room, RecvFlags::empty());
-                if let std::task::Poll::Ready(Ok(count)) = read {
-                    self.bytes
-                        .extend_from_slice(room.get(..count).unwrap_or_default());
-                }
-                read
-            })
-        });
-        match count.await {
-            Ok(0) => Err(Cause::ClientClosed),
-            Ok(count) => {
-                self.payload += count;
-                Ok(())
-            }
-            Err(_) => Err(Cause::ClientReset),
-        }
     }
 }

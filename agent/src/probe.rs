@@ -1,18 +1,20 @@
 //! Active health checks: one task per backend, on the control thread. What a
 //! result means is `core::health`'s.
 
+mod handshake;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
-use tidegate_core::document::{AdminState, BackendName, CheckKind, HttpCheck, Name};
+use tidegate_core::document::{AdminState, BackendName, CheckKind, Name};
 use tidegate_core::health::Transition;
 use tidegate_core::proxy_protocol::Header;
 use tidegate_core::snapshot::Check;
@@ -23,7 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect::Source;
 use crate::control::draw;
-use crate::facts::BackendFacts;
+use crate::facts::{BackendFacts, Passed};
+use crate::health_port::PROCESSES;
 use crate::proxy;
 use crate::state::{Active, Backend, Pool};
 use crate::sys;
@@ -101,7 +104,7 @@ impl Probes {
 /// What came of a check.
 enum Asked {
     /// What the backend said or did, in words.
-    Backend(Result<String, String>),
+    Backend(Result<Passed, String>),
     /// This host could not even ask.
     NoDescriptor(io::Error),
 }
@@ -117,11 +120,8 @@ struct Checking {
 
 impl Checking {
     async fn run(self) {
-        let interval = self.check.interval.duration();
         loop {
-            // From start to start: a check that waits for its timeout must not
-            // delay the next one, or `fall` of them would take longer than said.
-            let next = Instant::now() + jittered(interval, draw());
+            let begun = Instant::now();
             let asked = match self.at_once.acquire().await {
                 Ok(_permit) => self.once().await,
                 // Closed by nobody; if it were, checks would be over.
@@ -132,7 +132,9 @@ impl Checking {
                 // Says nothing about the backend.
                 Asked::NoDescriptor(error) => tracing::error!(%error, "no check can be made"),
             }
-            sleep_until(next).await;
+            // From start to start: a check that waits for its timeout must not
+            // delay the next one, or `fall` of them would take longer than said.
+            sleep_until(begun + jittered(self.facts.pace(&self.check), draw())).await;
         }
     }
 
@@ -151,35 +153,41 @@ impl Checking {
         }
     }
 
-    async fn ask(&self, mut stream: TcpStream) -> Result<String, String> {
+    async fn ask(&self, mut stream: TcpStream) -> Result<Passed, String> {
         if let Some(version) = self.check.proxy {
             let written = proxy::write(&mut stream, version, &Header::Local).await;
             written.map_err(|e| format!("PROXY header: {}", in_words(&e)))?;
         }
         match &self.check.kind {
-            CheckKind::Tcp | CheckKind::Tls(_) => Ok("accepted".into()),
-            CheckKind::Http(http) => http_status(stream, http, self.address).await,
-            CheckKind::Agent(asked) => {
-                let path = format!("/health/{}", asked.listener).parse();
-                let http = HttpCheck {
-                    path: path.map_err(|e| format!("HTTP: {e}"))?,
-                    host: None,
-                    expect: None,
-                };
-                http_status(stream, &http, self.address).await
+            CheckKind::Tcp => Ok("accepted".into()),
+            CheckKind::Tls(tls) => handshake::shake(stream, tls, self.address).await,
+            CheckKind::Http(http) => {
+                let host = http.host.as_ref().map(ToString::to_string);
+                let response = get(stream, &http.path.to_string(), host, self.address).await?;
+                by_status(&response, http.passes(response.status().as_u16()))
+            }
+            CheckKind::Agent(agent) => {
+                let path = format!("/health/{}", agent.listener);
+                let response = get(stream, &path, None, self.address).await?;
+                let told = by_status(&response, response.status() == StatusCode::OK)?;
+                Ok(with_processes(told, &response))
             }
         }
     }
 
-    fn report(&self, result: Result<String, String>) {
-        let words = result.clone().unwrap_or_else(std::convert::identity);
-        let (pool, backend) = (&self.facts.pool, &self.facts.name);
+    fn report(&self, result: Result<Passed, String>) {
+        let words = match &result {
+            Ok(passed) => passed.words.clone(),
+            Err(words) => words.clone(),
+        };
+        let (pool, backend) = (&self.facts.pool.name, &self.facts.name);
         let transition = self.facts.observe(result);
         if transition.is_some() {
             self.changed.notify_one();
         }
         match transition {
             Some(Transition::Up) => {
+                self.facts.pool.queue.wake_all();
                 tracing::info!(%pool, %backend, check = words, "backend up");
             }
             Some(Transition::Down) => {
@@ -190,34 +198,41 @@ impl Checking {
     }
 }
 
-async fn http_status(
+async fn get(
     stream: TcpStream,
-    check: &HttpCheck,
+    path: &str,
+    host: Option<String>,
     address: SocketAddr,
-) -> Result<String, String> {
+) -> Result<Response<Incoming>, String> {
+    let in_http = |error: &dyn std::error::Error| format!("HTTP: {error}");
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| format!("HTTP: {e}"))?;
+        .map_err(|e| in_http(&e))?;
     let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
-    let host = check
-        .host
-        .as_ref()
-        .map_or_else(|| address.to_string(), ToString::to_string);
-    let request = Request::get(check.path.to_string())
-        .header(HOST, host)
+    let request = Request::get(path)
+        .header(HOST, host.unwrap_or_else(|| address.to_string()))
         .header(USER_AGENT, "tidegate-check")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|e| format!("HTTP: {e}"))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| format!("HTTP: {e}"))?;
-    let status = response.status().as_u16();
-    if check.passes(status) {
-        Ok(format!("answered {status}"))
-    } else {
-        Err(format!("answered {status}"))
+        .map_err(|e| in_http(&e))?;
+    sender.send_request(request).await.map_err(|e| in_http(&e))
+}
+
+fn by_status(response: &Response<Incoming>, passes: bool) -> Result<Passed, String> {
+    let words = format!("answered {}", response.status().as_u16());
+    if passes { Ok(words.into()) } else { Err(words) }
+}
+
+/// An agent of before there was the header says nothing: it weighs as one.
+fn with_processes(told: Passed, response: &Response<Incoming>) -> Passed {
+    let processes = response.headers().get(PROCESSES);
+    let processes = processes.and_then(|value| value.to_str().ok()?.parse().ok());
+    Passed {
+        words: match processes {
+            Some(count) => format!("{}, {count} up", told.words),
+            None => told.words,
+        },
+        processes,
     }
 }
 

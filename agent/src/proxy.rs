@@ -20,17 +20,30 @@ pub(crate) struct Ends {
     pub(crate) destination: SocketAddr,
 }
 
+/// A connection as it arrives.
+pub(crate) struct Arrival {
+    pub(crate) ends: Ends,
+    /// The extensions of the header it came with, as they came.
+    pub(crate) extensions: Vec<u8>,
+}
+
 /// Finds out who the client is: the peer, or whom a PROXY header names where
 /// the listener requires one. `None`: the peer speaks for itself (`LOCAL`, a
 /// health check), and is itself the client.
 ///
 /// # Errors
 /// A peer that may not send a header, or one that sends something else.
-pub(crate) async fn ends(stream: &mut TcpStream, connection: &Connection) -> Result<Ends, Cause> {
+pub(crate) async fn arrival(
+    stream: &mut TcpStream,
+    connection: &Connection,
+) -> Result<Arrival, Cause> {
     let peer = connection.live.peer;
-    let direct = || Ends {
-        client: peer.as_client(),
-        destination: local_address(stream, connection.bind()),
+    let direct = || Arrival {
+        ends: Ends {
+            client: peer.as_client(),
+            destination: local_address(stream, connection.bind()),
+        },
+        extensions: Vec::new(),
     };
     let Some(trusted) = &connection.listener.spec.accept_proxy else {
         return Ok(direct());
@@ -42,13 +55,19 @@ pub(crate) async fn ends(stream: &mut TcpStream, connection: &Connection) -> Res
     connection.enter(Phase::ProxyHeader);
     // Apart: its window must not stay in the connection's task for ever.
     match Box::pin(read_header(stream)).await? {
-        Header::Local => Ok(direct),
-        Header::Proxied {
-            client,
-            destination,
-        } => Ok(Ends {
-            client: ClientAddr::new(client),
-            destination: unmapped(destination),
+        (Header::Local, _) => Ok(direct),
+        (
+            Header::Proxied {
+                client,
+                destination,
+            },
+            extensions,
+        ) => Ok(Arrival {
+            ends: Ends {
+                client: ClientAddr::new(client),
+                destination: unmapped(destination),
+            },
+            extensions,
         }),
     }
 }
@@ -72,7 +91,7 @@ pub(crate) async fn write(
 /// The bytes are looked at first (MSG_PEEK). When they end inside the header
 /// all of them are its own and are taken, so that the next wait is for new
 /// bytes and cannot spin; when the header is whole, just its length is taken.
-async fn read_header(stream: &mut TcpStream) -> Result<Header, Cause> {
+async fn read_header(stream: &mut TcpStream) -> Result<(Header, Vec<u8>), Cause> {
     let mut seen = Vec::new();
     let mut window = [0; 256];
     loop {
@@ -94,9 +113,14 @@ async fn read_header(stream: &mut TcpStream) -> Result<Header, Cause> {
                 return Err(Cause::BadProxyHeader);
             }
             Ok(Decoded::Partial) => take(stream, &mut window, count).await?,
-            Ok(Decoded::Whole { header, length, .. }) => {
+            Ok(Decoded::Whole {
+                header,
+                extensions,
+                length,
+            }) => {
                 take(stream, &mut window, length.saturating_sub(before)).await?;
-                return Ok(header);
+                let extensions = seen.get(extensions..length).unwrap_or_default();
+                return Ok((header, extensions.to_vec()));
             }
         }
     }

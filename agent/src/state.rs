@@ -8,17 +8,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tidegate_core::admit::Admission;
-use tidegate_core::document::{AdminState, Mistake, Name, Role};
-use tidegate_core::health::{Health, Start};
-use tidegate_core::pick::{AllDown, Backups, Balance, Method, Picker, Rules};
+use tidegate_core::document::{AdminState, Mistake, Name, Role, Timeout};
+use tidegate_core::health::{Health, Start, ramp};
+use tidegate_core::keyed::HashKey;
+use tidegate_core::pick::{Balance, Entry, Method, Picker, Rules, SourceTable, View};
+use tidegate_core::proxy_protocol::Version;
+use tidegate_core::route::Routes;
 use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
-use crate::facts::{BackendFacts, Facts, ListenerFacts};
+use crate::control::draw_bits;
+use crate::facts::{BackendFacts, Facts, ListenerFacts, PoolFacts};
 use crate::tls::{self, Keys};
 
 /// The state of an agent.
@@ -26,6 +32,8 @@ pub(crate) struct State {
     active: ArcSwap<Active>,
     facts: Facts,
     workers: usize,
+    /// Of clients, where no other agent has to agree.
+    own_key: HashKey,
     /// Set once, at the beginning of shutdown: health checks fail from then on.
     draining: AtomicBool,
 }
@@ -47,20 +55,62 @@ pub(crate) struct Active {
 pub(crate) struct Listener {
     pub(crate) spec: snapshot::Listener,
     pub(crate) admission: Admission,
-    pub(crate) pool: Arc<Pool>,
+    /// Where connections go that no route takes.
+    pub(crate) target: Option<Target>,
+    /// Where they go by server name.
+    pub(crate) routes: Routes<Target>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) facts: Arc<ListenerFacts>,
+}
+
+impl Listener {
+    /// How many backends take what comes in here, by whatever route.
+    pub(crate) fn up(&self) -> usize {
+        let targets = self.target.iter().chain(self.routes.iter());
+        targets.map(|target| target.pool.up()).sum()
+    }
+}
+
+/// A pool, and what its backends are told about clients.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) announce: Option<Version>,
 }
 
 /// A pool, ready to run.
 pub(crate) struct Pool {
     pub(crate) spec: snapshot::Pool,
+    pub(crate) facts: Arc<PoolFacts>,
     pub(crate) backends: Vec<Arc<Backend>>,
     /// One for each worker, so that its lock is never waited for.
     pub(crate) pickers: Vec<Mutex<Picker>>,
+    /// With `source_hash`.
+    pub(crate) source: Option<Source>,
+}
+
+/// Which backend serves which client.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) key: HashKey,
+    table: Arc<SourceTable>,
 }
 
 impl Pool {
+    /// A backend as a choice sees it; one that is none takes nothing.
+    pub(crate) fn view(&self, index: usize) -> View {
+        let backend = self.backends.get(index);
+        backend.map_or(View::CLOSED, |backend| backend.view(self.spec.slow_start))
+    }
+
+    /// How many backends are open and up, and how many of those are ejected.
+    pub(crate) fn up_and_ejected(&self) -> (usize, usize) {
+        let up = self.backends.iter().filter(|b| b.takes_connections());
+        up.fold((0, 0), |(up, ejected), b| {
+            (up + 1, ejected + usize::from(b.facts.is_ejected()))
+        })
+    }
+
     /// How many backends take new connections.
     pub(crate) fn up(&self) -> usize {
         self.backends
@@ -79,7 +129,26 @@ pub(crate) struct Backend {
 impl Backend {
     /// Whether it takes new connections: its checks and the operator both say so.
     pub(crate) fn takes_connections(&self) -> bool {
-        self.spec.admin.takes_connections() && self.facts.is_up()
+        self.spec.admin.takes_connections() && self.facts.is_up() && self.weight() > 0
+    }
+
+    /// Its weight, times the processes its agent says it has.
+    fn weight(&self) -> u32 {
+        u32::from(self.spec.weight.get()).saturating_mul(self.facts.processes())
+    }
+
+    /// As a choice sees it.
+    pub(crate) fn view(&self, slow_start: Option<Timeout>) -> View {
+        let slow = slow_start.map_or(Duration::ZERO, Timeout::duration);
+        View {
+            open: self.spec.admin.takes_connections(),
+            up: self.facts.is_up(),
+            ejected: self.facts.is_ejected(),
+            weight: ramp(self.weight(), self.facts.since_recovery(), slow),
+            in_flight: self.facts.in_flight.load(Ordering::Relaxed),
+            limit: self.spec.max_connections.map(NonZeroU32::get),
+            backup: self.spec.backup,
+        }
     }
 }
 
@@ -90,6 +159,7 @@ impl State {
             active: ArcSwap::from_pointee(Active::default()),
             facts: Facts::default(),
             workers,
+            own_key: random_key(),
             draining: AtomicBool::new(false),
         }
     }
@@ -107,6 +177,11 @@ impl State {
     /// The listener bound to `bind`, if there still is one.
     pub(crate) fn listener(&self, bind: SocketAddr) -> Option<Arc<Listener>> {
         self.active.load().listeners.get(&bind).cloned()
+    }
+
+    /// By what this agent hashes clients for itself.
+    pub(crate) fn own_key(&self) -> &HashKey {
+        &self.own_key
     }
 
     /// What is known of the running connections and backends.
@@ -134,21 +209,20 @@ impl State {
         let pools: HashMap<Name, Arc<Pool>> = snapshot
             .pools
             .iter()
-            .map(|spec| (spec.name.clone(), Arc::new(self.pool(spec, start))))
+            .map(|spec| {
+                (
+                    spec.name.clone(),
+                    self.pool(spec, snapshot.hash_key.as_ref(), start),
+                )
+            })
             .collect();
         repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
         for spec in &snapshot.listeners {
-            let Some(pool) = spec.pool.as_ref().and_then(|name| pools.get(name)) else {
-                mistakes.push(Mistake::new(
-                    format!("/listeners/{}", spec.name),
-                    "its pool is not in the snapshot",
-                ));
-                continue;
-            };
-            match tls::server_config(spec, &identities) {
-                Ok(tls) => {
-                    let listener = self.ready(spec, pool, tls);
+            match tls::server_config(spec, &identities)
+                .and_then(|tls| self.ready(spec, &pools, tls))
+            {
+                Ok(listener) => {
                     listeners.insert(spec.bind, Arc::new(listener));
                 }
                 Err(mistake) => mistakes.push(mistake),
@@ -170,14 +244,25 @@ impl State {
     pub(crate) fn swap(&self, active: Active) -> Arc<Active> {
         let running = self.active.load();
         for pool in active.pools.values() {
+            if let Some(before) = running.pools.get(&pool.spec.name) {
+                if Arc::ptr_eq(before, pool) {
+                    continue;
+                }
+                distrust_unchecked(before, pool);
+            }
             for backend in &pool.backends {
                 backend.facts.retune(&pool.spec);
             }
-            if let Some(before) = running.pools.get(&pool.spec.name) {
-                distrust_unchecked(before, pool);
-            }
         }
         let old = self.active.swap(Arc::new(active));
+        for pool in self.active.load().pools.values() {
+            // There may be more room than before.
+            pool.facts.queue.wake_all();
+        }
+        for listener in self.active.load().listeners.values() {
+            let limits = &listener.spec.policy.limits;
+            listener.facts.bounds.changed(limits.new_per_client);
+        }
         self.facts.forget_unused();
         old
     }
@@ -195,79 +280,153 @@ impl State {
     fn ready(
         &self,
         spec: &snapshot::Listener,
-        pool: &Arc<Pool>,
+        pools: &HashMap<Name, Arc<Pool>>,
         tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> Listener {
+    ) -> Result<Listener, Mistake> {
+        let target = |name: &Name, announce| match pools.get(name) {
+            Some(pool) => Ok(Target {
+                pool: Arc::clone(pool),
+                announce,
+            }),
+            None => Err(Mistake::new(
+                format!("/listeners/{}", spec.name),
+                format!("pool {name} is not in the snapshot"),
+            )),
+        };
+        let mut routes = Vec::new();
+        for route in &spec.routes {
+            let target = target(&route.pool, route.announce)?;
+            routes.extend(route.sni.iter().map(|name| (name, target.clone())));
+        }
         let policy = &spec.policy;
         let role = match spec.work {
             Work::Balance | Work::Redirect(_) => Role::Balancer,
             Work::Terminate(_) => Role::Terminator,
         };
-        Listener {
+        let pool = spec.pool.as_ref();
+        Ok(Listener {
             admission: Admission::new(
                 &policy.allow,
                 &policy.deny,
                 policy.limits.connections_per_client,
             ),
-            pool: Arc::clone(pool),
+            target: pool.map(|name| target(name, spec.announce)).transpose()?,
+            routes: Routes::new(routes),
             tls,
             facts: self.facts.listener(&spec.name, role),
             spec: spec.clone(),
-        }
+        })
     }
 
-    fn pool(&self, spec: &snapshot::Pool, start: fn(&snapshot::Backend) -> Start) -> Pool {
-        let running = self.active.load().pools.get(&spec.name).cloned();
+    /// The running one when it is the same: a change costs what it touches.
+    fn pool(
+        &self,
+        spec: &snapshot::Pool,
+        key: Option<&HashKey>,
+        start: fn(&snapshot::Backend) -> Start,
+    ) -> Arc<Pool> {
+        let active = self.active.load();
+        let running = active.pools.get(&spec.name);
+        let source = source(spec, key, running.map(Arc::as_ref));
+        let same_key =
+            |pool: &Pool| pool.source.as_ref().map(|s| &s.key) == source.as_ref().map(|s| &s.key);
+        if let Some(pool) = running.filter(|pool| pool.spec == *spec && same_key(pool)) {
+            return Arc::clone(pool);
+        }
+        let facts = self.facts.pool(&spec.name);
         let backends = spec.backends.iter().map(|backend| {
             let health = Health::new(spec.check.thresholds, start(backend));
-            let facts = self.facts.backend(&spec.name, &backend.name, health);
+            let facts = self
+                .facts
+                .backend(&facts, &backend.name, health, spec.passive);
             Arc::new(Backend {
                 spec: backend.clone(),
                 facts,
             })
         });
-        Pool {
+        Arc::new(Pool {
             backends: backends.collect(),
-            pickers: self.pickers(spec.balance, running.as_deref()),
+            pickers: self.pickers(&rules(spec, source.as_ref()), running.map(Arc::as_ref)),
             spec: spec.clone(),
-        }
+            facts,
+            source,
+        })
     }
 
     /// Round robin goes on where it stood: a change that comes often must not
     /// send every turn to the first backend.
-    fn pickers(&self, balance: Balance, running: Option<&Pool>) -> Vec<Mutex<Picker>> {
-        match running {
-            Some(pool) if pool.spec.balance == balance => pool
-                .pickers
-                .iter()
-                .map(|p| Mutex::new(p.lock().unwrap_or_else(PoisonError::into_inner).clone()))
-                .collect(),
-            _ => (0..self.workers)
-                .map(|start| Mutex::new(Picker::new(rules(balance), start)))
-                .collect(),
-        }
+    fn pickers(&self, rules: &Rules, running: Option<&Pool>) -> Vec<Mutex<Picker>> {
+        let Some(running) = running else {
+            return (0..self.workers)
+                .map(|start| Mutex::new(Picker::new(rules.clone(), start)))
+                .collect();
+        };
+        let followed = |picker: &Mutex<Picker>| {
+            let picker = picker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut picker = picker.clone();
+            picker.follow(rules.clone());
+            Mutex::new(picker)
+        };
+        running.pickers.iter().map(followed).collect()
     }
 }
 
-fn rules(balance: Balance) -> Rules {
-    Rules {
-        method: match balance {
-            Balance::RoundRobin => Method::RoundRobin,
-            _ => Method::LeastConnections,
+fn random_key() -> HashKey {
+    let [high, low] = [draw_bits(), draw_bits()];
+    HashKey::new((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+}
+
+/// The table of a pool with `source_hash`; the running one, when it would be the same.
+fn source(spec: &snapshot::Pool, key: Option<&HashKey>, running: Option<&Pool>) -> Option<Source> {
+    fn entries(spec: &snapshot::Pool) -> impl Iterator<Item = Entry<'_>> {
+        spec.backends.iter().map(|backend| Entry {
+            name: backend.name.as_str(),
+            weight: backend.weight.get().into(),
+            backup: backend.backup,
+        })
+    }
+
+    if spec.balance != Balance::SourceHash {
+        return None;
+    }
+    // Without a key in the snapshot there is nobody to agree with.
+    let key = key.cloned().unwrap_or_else(|| HashKey::new([0; 16]));
+    let running = running.filter(|pool| entries(&pool.spec).eq(entries(spec)));
+    let same = running.and_then(|pool| pool.source.as_ref());
+    let same = same.filter(|source| source.key == key);
+    Some(same.cloned().unwrap_or_else(|| Source {
+        table: Arc::new(SourceTable::new(&key, entries(spec))),
+        key,
+    }))
+}
+
+fn rules(spec: &snapshot::Pool, source: Option<&Source>) -> Rules {
+    let method = match (spec.balance, source) {
+        (Balance::RoundRobin, _) => Method::RoundRobin,
+        (Balance::RandomTwo, _) => Method::RandomTwo,
+        (Balance::SourceHash, Some(source)) => Method::SourceHash {
+            table: Arc::clone(&source.table),
+            bounded_load: spec
+                .bounded_load
+                .and_then(|load| load.get().try_into().ok()),
         },
-        backups: Backups::First,
-        all_down: AllDown::Backup,
+        (Balance::LeastConnections | Balance::SourceHash, _) => Method::LeastConnections,
+    };
+    Rules {
+        method,
+        backups: spec.backups,
+        all_down: spec.all_down,
     }
 }
 
 /// A backend back from maintenance was not checked meanwhile: it takes traffic
 /// when `rise` checks have passed, like one that is new.
 fn distrust_unchecked(before: &Pool, now: &Pool) {
+    let in_maintenance = |b: &Backend| b.spec.admin == AdminState::Maintenance;
+    let maintained = before.backends.iter().filter(|b| in_maintenance(b));
+    let maintained: HashSet<_> = maintained.map(|b| Arc::as_ptr(&b.facts)).collect();
     for backend in &now.backends {
-        let maintained = before.backends.iter().any(|b| {
-            Arc::ptr_eq(&b.facts, &backend.facts) && b.spec.admin == AdminState::Maintenance
-        });
-        if maintained && backend.spec.admin != AdminState::Maintenance {
+        if maintained.contains(&Arc::as_ptr(&backend.facts)) && !in_maintenance(backend) {
             backend.facts.distrust(&now.spec);
         }
     }

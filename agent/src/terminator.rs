@@ -14,7 +14,9 @@ use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
 use crate::engine::{TcpStream, timeout_at};
-use crate::{http, opening, proxy, relay};
+use crate::opening::{Opening, Spoken};
+use crate::proxy::{self, Arrival};
+use crate::{http, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(
@@ -23,15 +25,15 @@ pub(crate) async fn serve(
     tls: Arc<ServerConfig>,
 ) -> Served {
     let deadline = connection.first_byte_deadline();
-    let (client, ends) = timeout_at(deadline, decrypt(client, connection, tls))
+    let (client, arrival) = timeout_at(deadline, decrypt(client, connection, tls))
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     if let Work::Terminate(terminate) = &connection.listener.spec.work
         && let Inside::Http { forwarded } = terminate.inside
     {
-        return http::serve(client, connection, ends, forwarded).await;
+        return http::serve(client, connection, arrival, forwarded).await;
     }
-    let upstream = timeout_at(deadline, reach(connection, ends))
+    let upstream = timeout_at(deadline, reach(connection, &arrival))
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     connection.enter(Phase::Relay);
@@ -43,9 +45,9 @@ async fn decrypt(
     mut client: TcpStream,
     connection: &mut Connection,
     tls: Arc<ServerConfig>,
-) -> Result<(TlsStream<TcpStream>, proxy::Ends), Cause> {
-    let ends = proxy::ends(&mut client, connection).await?;
-    connection.admit(ends.client)?;
+) -> Result<(TlsStream<TcpStream>, Arrival), Cause> {
+    let arrival = proxy::arrival(&mut client, connection).await?;
+    connection.admit(arrival.ends.client)?;
     connection.enter(Phase::Handshake);
     match TlsAcceptor::from(tls).accept(client).await {
         Ok(mut session) => {
@@ -55,11 +57,11 @@ async fn decrypt(
                 .listener
                 .handshakes
                 .fetch_add(1, Ordering::Relaxed);
-            Ok((session, ends))
+            Ok((session, arrival))
         }
         Err(error) => {
             connection.handshake_failed();
-            tracing::debug!(client = %ends.client, %error, "handshake failed");
+            tracing::debug!(client = %arrival.ends.client, %error, "handshake failed");
             Err(match error.kind() {
                 // What rustls itself refuses.
                 io::ErrorKind::InvalidData => Cause::TlsFailed,
@@ -84,11 +86,13 @@ fn acknowledge(session: &mut TlsStream<TcpStream>) {
 }
 
 /// From the session to a backend that knows the client.
-async fn reach(connection: &Connection, ends: proxy::Ends) -> Result<Upstream, Cause> {
-    let opening = opening::announcing(connection.listener.spec.announce, ends);
+async fn reach(connection: &Connection, arrival: &Arrival) -> Result<Upstream, Cause> {
+    let spoken = Spoken::default();
+    let target = spoken.route(connection)?;
+    let opening = Opening::new(connection, &target, arrival, spoken);
     let wanted = Wanted {
         connection,
-        pool: &connection.listener.pool,
+        pool: &target.pool,
         opening: &opening,
         spoken: None,
     };

@@ -2,7 +2,6 @@
 //! connection stays on the thread that accepted it.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
@@ -177,6 +176,6 @@ pub(crate) fn live_total(state: &State) -> u64 {
         .facts()
         .listeners()
         .iter()
-        .map(|l| l.live.load(Ordering::Relaxed))
+        .map(|l| l.bounds.live())
         .sum()
 }

@@ -36,8 +36,10 @@ pub use health_check::{AgentCheck, CheckKind, CheckProxy, HealthCheck, HttpCheck
 pub(crate) use index::Index;
 pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
 pub use passive::{Ejecting, Passive};
-pub use policy::{Limits, Policy, Rate, Timeouts};
-pub use pool::{AllDown, Backend, Backups, BoundedLoad, Discover, MaxQueue, Pool, Retries};
+pub use policy::{Limits, Policy, Timeouts};
+pub use crate::pick::{AllDown, Backups};
+pub use crate::rate::Rate;
+pub use pool::{Backend, BoundedLoad, Discover, MaxQueue, Pool, Retries};
 pub use proxy_protocol::{Extensions, ProxyProtocol};
 pub use server_name::{ServerName, ServerPattern};
 pub use value::{

@@ -9,12 +9,14 @@ use std::fmt;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
 use crate::addr::ClientKey;
 
-/// The key: 16 secret bytes.
-#[derive(Clone)]
+/// The key: 16 secret bytes; in a snapshot 32 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HashKey([u8; 16]);
 
 /// What is hashed, so that hashes of different things are unrelated.
@@ -53,6 +55,27 @@ impl HashKey {
         hasher.write(&[domain as u8]);
         hasher.write(bytes);
         hasher.finish()
+    }
+}
+
+/// Text that is not 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hash key is 32 hexadecimal digits")]
+pub struct BadHashKey;
+
+impl TryFrom<String> for HashKey {
+    type Error = BadHashKey;
+
+    fn try_from(text: String) -> Result<Self, BadHashKey> {
+        let digits = text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let key = u128::from_str_radix(&text, 16).ok().filter(|_| digits);
+        key.map(|key| Self(key.to_be_bytes())).ok_or(BadHashKey)
+    }
+}
+
+impl From<HashKey> for String {
+    fn from(key: HashKey) -> Self {
+        format!("{:032x}", u128::from_be_bytes(key.0))
     }
 }
 
@@ -111,6 +134,17 @@ mod tests {
             hash("192.0.2.1"),
             HashKey::new([8; 16]).client(client("192.0.2.1"))
         );
+    }
+
+    #[test]
+    fn a_key_survives_its_text_and_nothing_else_is_one() {
+        let key = HashKey::new(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+        let text = String::from(key.clone());
+        assert_eq!(text, "000102030405060708090a0b0c0d0e0f");
+        assert_eq!(HashKey::try_from(text), Ok(key));
+        for bad in ["", "00", &"g".repeat(32), &"+".repeat(32), &"0".repeat(33)] {
+            assert_eq!(HashKey::try_from(bad.to_owned()), Err(BadHashKey));
+        }
     }
 
     #[test]

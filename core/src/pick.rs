@@ -213,6 +213,17 @@ impl Rank {
 }
 
 impl View {
+    /// A backend that takes nothing.
+    pub const CLOSED: Self = Self {
+        open: false,
+        up: false,
+        ejected: false,
+        weight: 0,
+        in_flight: 0,
+        limit: None,
+        backup: false,
+    };
+
     fn rank(&self, all_down: AllDown) -> Option<Rank> {
         if !self.open || self.weight == 0 {
             return None;

@@ -18,6 +18,8 @@ use ipnet::IpNet;
 use crate::document::{
     AdminState, BackendName, Document, Index, Labels, Listener, Mistake, Name, Role, Timeout,
 };
+use crate::keyed::HashKey;
+use crate::pick::Balance;
 use crate::snapshot::{DrainPace, Snapshot};
 
 /// What the fleet is: rows, never anybody's connections.
@@ -29,6 +31,8 @@ pub struct Facts {
     pub certificates: BTreeMap<Name, Chain>,
     /// What operators say of backends; absent = ready.
     pub admin: BTreeMap<AdminKey, Admin>,
+    /// By what balancers spread clients, where a pool has `source_hash`.
+    pub hash_key: Option<HashKey>,
     /// Whether there is a fleet whose balancers are known. A standalone agent
     /// knows only itself.
     pub standalone: bool,
@@ -215,10 +219,13 @@ impl<'a> Planner<'a> {
         let listeners = self.document.listeners.iter().enumerate();
         let served: Vec<_> = listeners.filter(|(_, l)| agent.serves(l)).collect();
         planning.addresses_are_apart(&served);
+        let pools = planning.pools(&served);
+        let hashes = pools.iter().any(|p| p.balance == Balance::SourceHash);
         let snapshot = Snapshot {
             listeners: planning.listeners(&served),
-            pools: planning.pools(&served),
             certificates: planning.certificates(&served),
+            hash_key: self.facts.hash_key.clone().filter(|_| hashes),
+            pools,
         };
         if planning.mistakes.is_empty() {
             Ok(snapshot)

@@ -11,13 +11,47 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// So many new connections per second, and so many at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenRate", into = "WrittenRate")]
 pub struct Rate {
     /// In the long run. Kept as an interval of whole nanoseconds, rounded up.
     pub per_second: NonZeroU32,
-    /// In one instant, after a pause of at least `burst / per_second` seconds.
+    /// In one instant, after a pause of at least `burst / per_second` seconds; as many
+    /// as in a second unless written.
     pub burst: NonZeroU32,
+}
+
+/// A rate as people write it.
+#[derive(Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as { per_second: 10, burst: 20 }"
+)]
+struct WrittenRate {
+    per_second: NonZeroU32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<NonZeroU32>,
+}
+
+impl From<WrittenRate> for Rate {
+    fn from(written: WrittenRate) -> Self {
+        Self {
+            per_second: written.per_second,
+            burst: written.burst.unwrap_or(written.per_second),
+        }
+    }
+}
+
+impl From<Rate> for WrittenRate {
+    fn from(rate: Rate) -> Self {
+        Self {
+            per_second: rate.per_second,
+            burst: Some(rate.burst),
+        }
+    }
 }
 
 impl Rate {

@@ -33,6 +33,11 @@ impl<T> Routes<T> {
         Self { exact, below }
     }
 
+    /// Everything that some name leads to.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.below.values())
+    }
+
     /// Where `name` leads: an exact name before any wildcard, and of these the
     /// longest. Case makes no difference.
     pub fn find(&self, name: &str) -> Option<&T> {

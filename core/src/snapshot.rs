@@ -15,6 +15,7 @@ use crate::document::{
     MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, is_default,
 };
 use crate::health::{Start, Thresholds};
+use crate::keyed::HashKey;
 use crate::pick::Balance;
 use crate::proxy_protocol::Version;
 
@@ -27,6 +28,11 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// Certificates that the listeners name; keys travel apart.
     pub certificates: Vec<Certificate>,
+    /// By what clients are spread over backends, where a pool has `source_hash`: the
+    /// same on every balancer. It guards no secret, only against clients that would
+    /// choose their backend (ADR 008).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_key: Option<HashKey>,
 }
 
 impl Snapshot {

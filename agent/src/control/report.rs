@@ -238,7 +238,7 @@ impl Seen {
         let backends = active.pools.values().flat_map(|pool| &pool.backends);
         let backends = backends.map(|backend| {
             let now = backend.facts.connects.load(Ordering::Relaxed);
-            let identity = (backend.facts.pool.clone(), backend.facts.name.clone());
+            let identity = (backend.facts.pool.name.clone(), backend.facts.name.clone());
             let (then, was_up) = last.connects.get(&identity).copied().unwrap_or_default();
             let row = backend_row(backend, rates([then], [now], took));
             before.connects.insert(identity, (now, row.up));
@@ -294,7 +294,7 @@ fn listener(
     ListenerStats {
         listener: facts.name.to_string(),
         role: facts.role.to_string(),
-        live: load(&facts.live),
+        live: facts.bounds.live(),
         clients_live: facts.clients.count() as u64,
         accepted: load(&facts.accepted),
         bytes_in: load(&facts.bytes_in),
@@ -313,7 +313,7 @@ fn listener(
 fn backend_row(backend: &Backend, [connect_rate]: [f64; 1]) -> BackendStats {
     let facts = &backend.facts;
     BackendStats {
-        pool: facts.pool.to_string(),
+        pool: facts.pool.name.to_string(),
         backend: facts.name.to_string(),
         address: backend.spec.address.to_string(),
         up: facts.is_up(),
@@ -364,6 +364,7 @@ fn wire(measure: Measure) -> v1::Measure {
 
 #[cfg(test)]
 mod tests {
+    use crate::facts::Passed;
     use std::net::Ipv4Addr;
 
     use tidegate_core::addr::ClientKey;
@@ -423,8 +424,8 @@ mod tests {
         };
         assert_eq!(told(&seen), ["a", "b"]);
         let b = Arc::clone(&seen.state.facts().backends()[1]);
-        let observe = |result: &Result<String, String>| {
-            while b.observe(result.clone()).is_none() {}
+        let observe = |result: &Result<&str, &str>| {
+            while b.observe(result.map(Passed::from).map_err(str::to_owned)).is_none() {}
         };
         observe(&Err("connect: refused".into()));
         assert_eq!(told(&seen), ["b", "a"]);

@@ -61,6 +61,8 @@ impl Source {
             agents: vec![self.agent.clone()],
             certificates,
             admin: BTreeMap::new(),
+            // Balancers that run the same document spread clients the same way.
+            hash_key: None,
             standalone: true,
         };
         let snapshot = plan(&document, &facts, &self.agent)?;

@@ -16,12 +16,13 @@ use hyper_util::rt::TokioIo;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
 
 use crate::cause::{Cause, Phase};
-use crate::connect::{InFlight, Tried, Wanted};
+use crate::connect::{Tried, Wanted};
 use crate::connection::Connection;
 use crate::engine::{self, AbortOnDrop, timeout_at};
-use crate::opening;
-use crate::proxy::Ends;
-use crate::state::Pool;
+use crate::facts::InFlight;
+use crate::opening::{Opening, Spoken};
+use crate::proxy::{Arrival, Ends};
+use crate::state::{Pool, Target};
 
 /// What goes to the app: the client's body, or none when a request is sent again.
 type Upload = Either<Incoming, Empty<Bytes>>;
@@ -31,7 +32,7 @@ type Download = Either<Incoming, Full<Bytes>>;
 /// The requests of one client connection.
 pub(super) struct Exchange<'a> {
     connection: &'a Connection,
-    ends: Ends,
+    arrival: Arrival,
     forwarded: bool,
     kept: Mutex<Option<Kept>>,
     upgrade: Mutex<Option<Upgrade>>,
@@ -58,10 +59,10 @@ pub(super) struct Upgrade {
 
 impl<'a> Exchange<'a> {
     /// No request yet.
-    pub(super) fn new(connection: &'a Connection, ends: Ends, forwarded: bool) -> Self {
+    pub(super) fn new(connection: &'a Connection, arrival: Arrival, forwarded: bool) -> Self {
         Self {
             connection,
-            ends,
+            arrival,
             forwarded,
             kept: Mutex::default(),
             upgrade: Mutex::default(),
@@ -82,7 +83,7 @@ impl<'a> Exchange<'a> {
         let websocket = is_websocket(&request);
         let on_client = websocket.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
-        if let Err(why) = route_by_host(&mut head, self.ends) {
+        if let Err(why) = route_by_host(&mut head, self.arrival.ends) {
             return Ok(page(StatusCode::BAD_REQUEST, why));
         }
         self.tell_about_client(&mut head, websocket);
@@ -108,10 +109,10 @@ impl<'a> Exchange<'a> {
         }
         let host = head.headers.get(HOST).cloned();
         let forwarding = Forwarding {
-            client: self.ends.client,
+            client: self.arrival.ends.client,
             proto: Proto::Https,
             host,
-            port: self.ends.destination.port(),
+            port: self.arrival.ends.destination.port(),
         };
         forwarded::set(&mut head.headers, &forwarding);
     }
@@ -124,15 +125,15 @@ impl<'a> Exchange<'a> {
         again: Option<Parts>,
     ) -> Result<(Response<Incoming>, Kept), Cause> {
         // The pool as it is now: a kept client connection outlives changes.
-        let pool = self.connection.pool();
+        let target = self.connection.target().ok_or(Cause::NoRoute)?;
         let mut tried = Tried::default();
         let mut last = None;
         let mut repeated = false;
         loop {
-            let mut upstream = match self.take_kept(&pool).await {
+            let mut upstream = match self.take_kept(&target.pool).await {
                 Some(kept) => kept,
                 None => self
-                    .open(&pool, &mut tried)
+                    .open(&target, &mut tried)
                     .await
                     .map_err(|cause| last.unwrap_or(cause))?,
             };
@@ -166,7 +167,7 @@ impl<'a> Exchange<'a> {
         serves.then_some(kept)
     }
 
-    async fn open(&self, pool: &Pool, tried: &mut Tried) -> Result<Kept, Cause> {
+    async fn open(&self, target: &Target, tried: &mut Tried) -> Result<Kept, Cause> {
         let timeouts = &self.connection.listener.spec.policy.timeouts;
         // One deadline for all before the first payload byte; later requests
         // have the same time for themselves.
@@ -174,10 +175,10 @@ impl<'a> Exchange<'a> {
             0 | 1 => self.connection.first_byte_deadline(),
             _ => engine::now() + timeouts.first_byte.duration(),
         };
-        let opening = opening::announcing(self.connection.listener.spec.announce, self.ends);
+        let opening = Opening::new(self.connection, target, &self.arrival, Spoken::default());
         let wanted = Wanted {
             connection: self.connection,
-            pool,
+            pool: &target.pool,
             opening: &opening,
             spoken: None,
         };

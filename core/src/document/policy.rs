@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rate::Rate;
 use super::value::{Cidr, Name, Timeout};
 
 /// What a listener does about clients.
@@ -44,46 +45,6 @@ pub struct Limits {
     /// New connections from all clients; the surplus waits to be accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_connections: Option<Rate>,
-}
-
-/// So many in each second, and so many at once after a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "WrittenRate", into = "WrittenRate")]
-pub struct Rate {
-    /// In the long run.
-    pub per_second: NonZeroU32,
-    /// At once; as many as in a second unless written.
-    pub burst: NonZeroU32,
-}
-
-/// A rate as people write it.
-#[derive(Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping such as { per_second: 10, burst: 20 }"
-)]
-struct WrittenRate {
-    per_second: NonZeroU32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    burst: Option<NonZeroU32>,
-}
-
-impl From<WrittenRate> for Rate {
-    fn from(written: WrittenRate) -> Self {
-        Self {
-            per_second: written.per_second,
-            burst: written.burst.unwrap_or(written.per_second),
-        }
-    }
-}
-
-impl From<Rate> for WrittenRate {
-    fn from(rate: Rate) -> Self {
-        Self {
-            per_second: rate.per_second,
-            burst: Some(rate.burst),
-        }
-    }
 }
 
 /// How long a listener waits. Every wait on a peer has one of these.

@@ -12,7 +12,7 @@ use super::passive::Passive;
 use super::proxy_protocol::ProxyProtocol;
 use super::value::{BackendName, Name, Timeout, Weight};
 use crate::addr::WrittenAddr;
-use crate::pick::Balance;
+use crate::pick::{AllDown, Backups, Balance};
 
 /// Where connections go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,31 +105,6 @@ impl Backend {
 pub struct Discover {
     /// A terminator's listener: every agent that serves it is a backend.
     pub listener: Name,
-}
-
-/// Which backups serve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backups {
-    /// The first that is up, in the order written.
-    #[default]
-    First,
-    /// All that are up, balanced.
-    All,
-}
-
-/// What becomes of connections when every backend that is no backup is down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AllDown {
-    /// They go to backups, and are refused when these are down too.
-    #[default]
-    Backup,
-    /// As `Backup`, but instead of being refused they go to any backend that the
-    /// operator leaves open, whatever its checks say.
-    FailOpen,
-    /// They are refused.
-    Refuse,
 }
 
 /// How many connections may wait in a pool on one agent: 0 to 100000, 1024 unless
