@@ -22,5 +22,7 @@ pub mod plan;
 pub mod proxy_protocol;
 pub mod rate;
 pub mod route;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 pub mod tally;
