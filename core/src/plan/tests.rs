@@ -514,3 +514,109 @@ fn a_pace_at_the_end_of_time_does_not_wrap() {
     let (since, until) = (u64::MAX - 1, u64::MAX);
     assert_eq!(pace.planned(), DrainPace::Until { since, until });
 }
+
+/// 1,000 listeners, each with a policy and two ways to pools of 10,000 backends.
+fn large() -> (String, Facts) {
+    use std::fmt::Write;
+    let mut text = String::from("listeners:\n");
+    for i in 0..1000 {
+        writeln!(
+            text,
+            "- {{name: l{i}, role: balancer, bind: ':{}', policy: q{}, pool: p{i},
+   routes: [{{sni: [a{i}.example.com], pool: p{}}}]}}",
+            10_000 + i,
+            i % 100,
+            (i + 1) % 1000
+        )
+        .unwrap();
+    }
+    text.push_str("pools:\n");
+    for i in 0..1000 {
+        writeln!(text, "- name: p{i}\n  backends:").unwrap();
+        for j in 0..10 {
+            writeln!(text, "  - {{address: '10.{}.{}.{j}:80'}}", i / 250, i % 250).unwrap();
+        }
+    }
+    text.push_str("policies:\n");
+    for i in 0..100 {
+        writeln!(text, "- {{name: q{i}, deny: [192.0.2.0/24]}}").unwrap();
+    }
+    let mut facts = facts();
+    for i in 0..1000 {
+        let key = AdminKey {
+            pool: format!("p{i}").parse().unwrap(),
+            backend: format!("10.{}.{}.0:80", i / 250, i % 250).parse().unwrap(),
+            agent: None,
+        };
+        facts.admin.insert(key, AdminState::Drain.into());
+    }
+    (text, facts)
+}
+
+/// The limits are far above what it takes, so that a slow machine does not matter;
+/// `--nocapture` shows what it takes.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "measures how long it takes")]
+fn a_large_document_is_planned_in_no_time() {
+    let (text, facts) = large();
+    let clock = std::time::Instant::now;
+    let parsing = clock();
+    let tree = Document::tree(&text).unwrap();
+    let reading = clock();
+    let document = Document::of_fleet(tree, &BTreeSet::new()).unwrap();
+    let planning = clock();
+    let snapshot = plan(&document, &facts, &facts.agents[0]).unwrap();
+    let encoding = clock();
+    let bytes = snapshot.encode();
+    let comparing = clock();
+    let mut other = snapshot.clone();
+    other.pools[500].backends[5].backup = true;
+    let diff = crate::diff::Diff::between(&snapshot, &other);
+    let end = clock();
+    assert_eq!(
+        (snapshot.listeners.len(), snapshot.pools.len()),
+        (1000, 1000)
+    );
+    assert_eq!(diff.pools.changed.len(), 1);
+    println!(
+        "YAML {:?}, reading and checking {:?}, planning {:?}, {} bytes in {:?}, comparing {:?}",
+        reading - parsing,
+        planning - reading,
+        encoding - planning,
+        bytes.len(),
+        comparing - encoding,
+        end - comparing,
+    );
+    let limit = std::time::Duration::from_secs(1);
+    assert!(encoding - planning < limit, "{:?}", encoding - planning);
+    assert!(end - comparing < limit, "{:?}", end - comparing);
+}
+
+/// Planning for each of many agents is about what that agent runs: who the balancers
+/// are, and who serves what, is found out once.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "measures how long it takes")]
+fn planning_for_many_agents_looks_at_the_fleet_once() {
+    let document = fleet_document();
+    let mut facts = facts();
+    facts.agents.extend((0..5000).map(|i| {
+        let address = format!("10.1.{}.{}", i / 250, i % 250);
+        agent(
+            &format!("x{i}"),
+            Role::Terminator,
+            &address,
+            ("app", "game"),
+        )
+    }));
+    let planner = Planner::new(&document, &facts);
+    let start = std::time::Instant::now();
+    for agent in &facts.agents[4..] {
+        let planned = planner.plan(agent).unwrap();
+        assert_eq!(planned.pools.len(), 1);
+    }
+    let took = start.elapsed();
+    println!("5,000 plans in {took:?}");
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+    let seen = planner.plan(&facts.agents[0]).unwrap();
+    assert_eq!(seen.pools[0].backends.len(), 5002);
+}
