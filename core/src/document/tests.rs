@@ -33,6 +33,20 @@ fn the_demos_document_is_right() {
 }
 
 #[test]
+fn the_examples_are_right() {
+    for example in [
+        include_str!("../../../examples/standalone/balancer.yaml"),
+        include_str!("../../../examples/demo/fleet.yaml"),
+        include_str!("../../../examples/compose/fleet.yaml"),
+    ] {
+        let tree = Document::tree(example).unwrap();
+        let uploaded = ["play", "play-example-com"].map(|n| n.parse().unwrap());
+        let read = Document::of_fleet(tree, &uploaded.into());
+        assert!(read.is_ok(), "{:?}", read.err());
+    }
+}
+
+#[test]
 fn json_and_yaml_say_the_same() {
     let json = serde_json::to_string(&right()).unwrap();
     let yaml = "pools:\n- name: p\n  backends: [{address: ':1'}]\n";
