@@ -14,6 +14,7 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<Facts, StoreEr
         agents: agents(connection).await?,
         certificates: certificates(connection).await?,
         admin: admin_states(connection).await?,
+        hash_key: None,
         standalone: false,
     })
 }

@@ -43,6 +43,7 @@ fn facts() -> Facts {
         ],
         certificates: [("play".parse().unwrap(), Chain { pem: CHAIN.into() })].into(),
         admin: BTreeMap::new(),
+        hash_key: None,
         standalone: false,
     }
 }
@@ -386,8 +387,7 @@ pools:
     };
     assert_eq!(first.max_connections.map(NonZeroU32::get), Some(3));
     assert!(!first.backup && second.backup);
-    assert_eq!(first.load(0), None, "weight 0 takes nothing new");
-    assert!(second.load(0).is_some());
+    assert_eq!((first.weight.get(), second.weight.get()), (0, 1));
     let check = &pool.check;
     assert_eq!(check.fast_interval, Some(Timeout::from_secs(1)));
     assert_eq!(check.down_interval, Some(Timeout::from_secs(9)));
