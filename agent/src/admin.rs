@@ -2,6 +2,8 @@
 //! agent does now. For the operator of the machine: a unix socket that only
 //! its user can open, or an address the operator has chosen.
 
+mod connections;
+
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -19,14 +21,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::json;
 use tidegate_core::document::AdminState;
+use tidegate_core::health::WEIGHT_UNIT;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::connections::Query;
 use crate::metrics::Metrics;
 use crate::settings::AdminAddr;
-use crate::state::State;
+use crate::state::{Backend, Pool, State};
 use crate::worker::Workers;
 
 /// Requests at once.
@@ -133,12 +137,12 @@ impl Admin {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n".into());
         }
-        let rows = rows(request.uri().query().unwrap_or_default());
+        let query = request.uri().query().unwrap_or_default();
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/debug/snapshot" => self.snapshot(),
-            "/debug/connections" => self.connections(rows),
-            "/debug/clients" => self.clients(rows),
+            "/debug/connections" => self.connections(query),
+            "/debug/clients" => self.clients(rows(query)),
             "/debug/backends" => self.backends(),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -169,10 +173,11 @@ impl Admin {
         json_page(&json!({ "hash": active.hash, "snapshot": active.snapshot }))
     }
 
-    fn connections(&self, rows: usize) -> Response<Full<Bytes>> {
-        let live = self.workers.live();
-        let shown: Vec<_> = live.iter().take(rows).map(|l| l.row()).collect();
-        json_page(&json!({ "total": live.len(), "connections": shown }))
+    fn connections(&self, query: &str) -> Response<Full<Bytes>> {
+        match Query::parse(query) {
+            Ok(query) => json_page(&query.page(self.workers.live())),
+            Err(why) => text(StatusCode::BAD_REQUEST, why),
+        }
     }
 
     fn clients(&self, rows: usize) -> Response<Full<Bytes>> {
@@ -184,8 +189,7 @@ impl Admin {
         let mut rows: Vec<BackendRow> = active
             .pools
             .values()
-            .flat_map(|pool| &pool.backends)
-            .map(|backend| BackendRow::of(backend))
+            .flat_map(|pool| pool.backends.iter().map(|b| BackendRow::of(pool, b)))
             .collect();
         rows.sort_by(|a, b| (&a.pool, &a.backend).cmp(&(&b.pool, &b.backend)));
         json_page(&rows)
@@ -204,6 +208,9 @@ struct BackendRow {
     address: String,
     up: bool,
     admin: AdminState,
+    ejected: bool,
+    /// Its share at this moment, in the document's units.
+    weight: f64,
     in_flight: u32,
     last_check: Option<CheckRow>,
 }
@@ -216,14 +223,17 @@ struct CheckRow {
 }
 
 impl BackendRow {
-    fn of(backend: &crate::state::Backend) -> Self {
+    fn of(pool: &Pool, backend: &Backend) -> Self {
         let facts = &backend.facts;
+        let view = backend.view(pool.spec.slow_start);
         Self {
             pool: facts.pool.name.to_string(),
             backend: facts.name.to_string(),
             address: backend.spec.address.to_string(),
             up: facts.is_up(),
             admin: backend.spec.admin,
+            ejected: facts.is_ejected(),
+            weight: f64::from(view.weight) / f64::from(WEIGHT_UNIT),
             in_flight: facts.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             last_check: facts.last_check().map(|check| CheckRow {
                 passed: check.passed,

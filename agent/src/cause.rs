@@ -125,6 +125,7 @@ macro_rules! causes {
 causes! {
     ClientClosed "client_closed" Nobody "the client ended first";
     UpstreamClosed "upstream_closed" Nobody "the backend ended first";
+    Answered "answered" Nobody "the listener itself answered: a redirect, or a challenge";
     ClientReset "client_reset" Client "the client reset the connection";
     UpstreamReset "upstream_reset" Upstream "the backend reset the connection";
     IdleTimeout "idle_timeout" Nobody "no byte either way for `idle`";

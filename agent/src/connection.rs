@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tidegate_core::addr::{ClientAddr, PeerAddr};
 use tidegate_core::admit::Refusal;
+use tidegate_core::document::{BackendName, Name};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::bounds::Seat;
@@ -112,12 +113,36 @@ impl Live {
         *current = Some(Arc::clone(backend));
     }
 
+    /// Which backend carries it.
+    pub(crate) fn backend(&self) -> Option<Arc<BackendFacts>> {
+        let current = self.backend.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether this backend carries it.
+    pub(crate) fn is_on(&self, pool: &Name, backend: &BackendName) -> bool {
+        let current = self.backend();
+        current.is_some_and(|b| b.pool.name == *pool && b.name == *backend)
+    }
+
     /// How far it has come.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    fn phase(&self) -> Phase {
+    /// When it was accepted.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Payload both ways so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        let both = [&self.bytes_in, &self.bytes_out];
+        both.map(|bytes| bytes.load(Ordering::Relaxed)).iter().sum()
+    }
+
+    /// How far it has come.
+    pub(crate) fn phase(&self) -> Phase {
         Phase::from_u8(self.phase.load(Ordering::Relaxed)).unwrap_or(Phase::Accept)
     }
 
@@ -170,11 +195,7 @@ impl Live {
 
     /// As the debug page shows it.
     pub(crate) fn row(&self) -> Row {
-        let backend = self
-            .backend
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let backend = self.backend();
         Row {
             id: self.id(),
             listener: self.listener.name.to_string(),

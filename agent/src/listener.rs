@@ -13,7 +13,7 @@ use std::time::Duration;
 use tidegate_core::addr::PeerAddr;
 use tidegate_core::backoff::Backoff;
 use tidegate_core::document::Mistake;
-use tidegate_core::snapshot;
+use tidegate_core::snapshot::{self, Work};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::facts::uptime;
 use crate::sockets::{self, Options};
 use crate::state::{Active, Listener};
 use crate::worker::{Worker, Workers};
-use crate::{balancer, terminator};
+use crate::{balancer, redirect, terminator};
 
 /// Connections accepted before others get their turn, at most.
 const LARGEST_BURST: u32 = 64;
@@ -316,10 +316,24 @@ impl Accepting {
             };
             let Some(seat) = seat else { continue };
             let Some(rate) = limits.new_connections else {
-                return Ok(Some((listener, Place { _seat: seat, permit })));
+                return Ok(Some((
+                    listener,
+                    Place {
+                        _seat: seat,
+                        permit,
+                    },
+                )));
             };
             match listener.facts.bounds.admit(rate, uptime()) {
-                Ok(()) => return Ok(Some((listener, Place { _seat: seat, permit }))),
+                Ok(()) => {
+                    return Ok(Some((
+                        listener,
+                        Place {
+                            _seat: seat,
+                            permit,
+                        },
+                    )));
+                }
                 Err(wait) => {
                     drop(seat);
                     socket.ignore()?;
@@ -348,7 +362,10 @@ impl Accepting {
             && let Some(seat) = Seat::take(&listener.facts, limit)
             && let Ok(Accepted { stream, peer }) = socket.accept()
         {
-            let place = Place { _seat: seat, permit };
+            let place = Place {
+                _seat: seat,
+                permit,
+            };
             self.serve(listener, stream, PeerAddr::new(peer), place);
         }
     }
@@ -372,10 +389,19 @@ impl Accepting {
 }
 
 async fn serve(stream: TcpStream, connection: &mut Connection) -> crate::cause::Served {
-    match connection.listener.tls.clone() {
-        None => balancer::serve(stream, connection).await,
-        // Apart, since a task is as large as the largest thing it may do.
-        Some(tls) => Box::pin(terminator::serve(stream, connection, tls)).await,
+    // What is larger is apart, since a task is as large as the largest thing it may do.
+    match (
+        &connection.listener.spec.work,
+        connection.listener.tls.clone(),
+    ) {
+        (Work::Redirect(redirect), _) => {
+            let redirect = *redirect;
+            Box::pin(redirect::serve(stream, connection, redirect)).await
+        }
+        (Work::Terminate(_), Some(tls)) => {
+            Box::pin(terminator::serve(stream, connection, tls)).await
+        }
+        (Work::Balance | Work::Terminate(_), _) => balancer::serve(stream, connection).await,
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::control::apply::Applies;
-use crate::facts::{BackendFacts, ListenerFacts};
+use crate::facts::{BackendFacts, ListenerFacts, Serving};
 use crate::state::State;
 
 /// Everything that can be told in numbers.
@@ -120,6 +120,16 @@ impl Metrics {
             all.iter().map(|b| (identity(b), u64::from(b.is_up()))),
         )?;
         page.gauges(
+            "backend_ejected",
+            "Whether the backend is passed over for failed connects",
+            all.iter().map(|b| (identity(b), u64::from(b.is_ejected()))),
+        )?;
+        page.counters(
+            "backend_ejections",
+            "Times the backend was ejected for failed connects",
+            all.iter().map(|b| (identity(b), load(&b.ejections))),
+        )?;
+        page.gauges(
             "backend_in_flight",
             "Connections to the backend now",
             all.iter()
@@ -136,6 +146,28 @@ impl Metrics {
             "Health checks by result",
             all.iter().flat_map(|b| {
                 by_result(b, [("pass", &b.checks_passed), ("fail", &b.checks_failed)])
+            }),
+        )
+    }
+
+    fn pools(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.state.facts().pools();
+        page.gauges(
+            "pool_queued",
+            "Connections that wait for a backend with room",
+            all.iter().map(|p| {
+                let waiting = u64::try_from(p.queue.len()).unwrap_or(u64::MAX);
+                ([("pool", p.name.as_str())], waiting)
+            }),
+        )?;
+        page.gauges(
+            "pool_serving",
+            "Who serves the pool: its primaries, backups, backends that are down, or nobody",
+            all.iter().flat_map(|p| {
+                Serving::ALL.map(|by| {
+                    let labels = [("pool", p.name.as_str()), ("by", by.label())];
+                    (labels, u64::from(p.serving() == by))
+                })
             }),
         )
     }
@@ -173,6 +205,7 @@ impl Collector for Gathered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.0.listeners(&mut page)?;
+        self.0.pools(&mut page)?;
         self.0.backends(&mut page)?;
         self.0.agent(&mut page)
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, AdminListener};
 use crate::connect::Source;
 use crate::control::apply::{Applier, Applies};
+use crate::drain::Drains;
 use crate::health_port;
 use crate::listener::ListenerSet;
 use crate::metrics::Metrics;
@@ -63,6 +64,7 @@ impl Plane {
         let applier = Applier {
             listeners: ListenerSet::new(Arc::clone(&permits), Arc::clone(&accept_errors)),
             probes: Probes::new(from),
+            drains: Drains::default(),
             counts: Arc::new(Applies::default()),
             state: Arc::clone(&state),
             workers: Arc::clone(&workers),
@@ -113,6 +115,8 @@ impl Plane {
     pub(crate) async fn stay_down(&mut self, signals: &mut Signals) {
         let nothing = Active::default();
         self.applier.probes.follow(&nothing);
+        let workers = &self.applier.workers;
+        self.applier.drains.follow(&nothing, workers);
         // The private keys go with it.
         drop(self.applier.state.swap(nothing));
         tracing::error!("down: only a new join token brings this agent back");

@@ -34,9 +34,14 @@ pub(crate) struct State {
     workers: usize,
     /// Of clients, where no other agent has to agree.
     own_key: HashKey,
+    /// What ACME asks for, by token.
+    challenges: ArcSwap<Challenges>,
     /// Set once, at the beginning of shutdown: health checks fail from then on.
     draining: AtomicBool,
 }
+
+/// Key authorizations by token (RFC 8555 section 8.1).
+pub(crate) type Challenges = HashMap<String, Arc<str>>;
 
 /// A snapshot made ready to run.
 #[derive(Default)]
@@ -160,6 +165,7 @@ impl State {
             facts: Facts::default(),
             workers,
             own_key: random_key(),
+            challenges: ArcSwap::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -177,6 +183,16 @@ impl State {
     /// The listener bound to `bind`, if there still is one.
     pub(crate) fn listener(&self, bind: SocketAddr) -> Option<Arc<Listener>> {
         self.active.load().listeners.get(&bind).cloned()
+    }
+
+    /// The answers to ACME's challenges.
+    pub(crate) fn challenges(&self) -> arc_swap::Guard<Arc<Challenges>> {
+        self.challenges.load()
+    }
+
+    /// Other answers from now on.
+    pub(crate) fn set_challenges(&self, challenges: Challenges) {
+        self.challenges.store(Arc::new(challenges));
     }
 
     /// By what this agent hashes clients for itself.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use slab::Slab;
+use tidegate_core::document::{BackendName, Name};
 use tidegate_core::pick::Picker;
 use tokio_util::sync::CancellationToken;
 
@@ -127,6 +128,22 @@ impl Workers {
     pub(crate) fn cut_clients(&self, net: IpNet) -> usize {
         let mut theirs = self.live();
         theirs.retain(|live| live.client().is_some_and(|c| net.contains(&c.ip())));
+        for live in &theirs {
+            live.cut(Cause::Killed);
+        }
+        theirs.len()
+    }
+
+    /// Live connections to a backend.
+    pub(crate) fn live_on(&self, pool: &Name, backend: &BackendName) -> Vec<Arc<Live>> {
+        let mut theirs = self.live();
+        theirs.retain(|live| live.is_on(pool, backend));
+        theirs
+    }
+
+    /// Ends the live connections to a backend; answers how many.
+    pub(crate) fn cut_backend(&self, pool: &Name, backend: &BackendName) -> usize {
+        let theirs = self.live_on(pool, backend);
         for live in &theirs {
             live.cut(Cause::Killed);
         }

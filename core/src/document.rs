@@ -30,6 +30,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::pick::{AllDown, Backups};
+pub use crate::rate::Rate;
 pub use bounded::{Bounded, Keepalive, UserTimeout};
 pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{AgentCheck, CheckKind, CheckProxy, HealthCheck, HttpCheck, TlsCheck};
@@ -37,8 +39,6 @@ pub(crate) use index::Index;
 pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
 pub use passive::{Ejecting, Passive};
 pub use policy::{Limits, Policy, Timeouts};
-pub use crate::pick::{AllDown, Backups};
-pub use crate::rate::Rate;
 pub use pool::{Backend, BoundedLoad, Discover, MaxQueue, Pool, Retries};
 pub use proxy_protocol::{Extensions, ProxyProtocol};
 pub use server_name::{ServerName, ServerPattern};

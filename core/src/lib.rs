@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod client_hello;
 pub mod diff;
 pub mod document;
+pub mod drain;
 pub mod ejection;
 pub mod forwarded;
 pub mod health;
@@ -21,6 +22,7 @@ pub mod pick;
 pub mod plan;
 pub mod proxy_protocol;
 pub mod rate;
+pub mod redirect;
 pub mod route;
 #[cfg(test)]
 mod simulation;

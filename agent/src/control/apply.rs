@@ -11,6 +11,7 @@ use tidegate_core::health::Start;
 use tidegate_core::snapshot::{Backend, Snapshot};
 
 use crate::cause::Cause;
+use crate::drain::Drains;
 use crate::listener::ListenerSet;
 use crate::probe::Probes;
 use crate::state::{Active, State};
@@ -23,6 +24,7 @@ pub(crate) struct Applier {
     pub(crate) workers: Arc<Workers>,
     pub(crate) listeners: ListenerSet,
     pub(crate) probes: Probes,
+    pub(crate) drains: Drains,
     pub(crate) counts: Arc<Applies>,
 }
 
@@ -90,6 +92,7 @@ impl Applier {
             .commit(prepared, &active, &self.workers)
             .await;
         self.probes.follow(&active);
+        self.drains.follow(&active, &self.workers);
         self.cut_refused(&active);
         self.counts.applied.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Diff::between(&old.snapshot, &active.snapshot)))

@@ -35,6 +35,7 @@ use super::{Failures, draw, link_tls, reason_of};
 use crate::plane::Plane;
 use crate::settings::Run;
 use crate::shutdown::Signals;
+use crate::state::Challenges;
 use crate::tls::Keys;
 use crate::worker::Workers;
 
@@ -63,6 +64,8 @@ pub(super) enum Order {
         net: IpNet,
         done: oneshot::Sender<()>,
     },
+    /// ACME may ask for these, and no others.
+    Challenges(Challenges),
     /// The agent is out of the fleet.
     Revoked,
 }
@@ -208,6 +211,7 @@ impl Fleet {
                     let _ = done.send(applied);
                 }
                 Order::CutClients { net, done } => cut(&plane.applier.workers, net, done),
+                Order::Challenges(answers) => plane.applier.state.set_challenges(answers),
                 Order::Revoked => return Ending::Revoked,
             }
         }
@@ -221,6 +225,7 @@ impl Fleet {
             match order {
                 Order::Apply { done, .. } => drop(done),
                 Order::CutClients { net, done } => cut(workers, net, done),
+                Order::Challenges(_) => {}
                 // Its files are gone already, and it is on its way out.
                 Order::Revoked => {}
             }

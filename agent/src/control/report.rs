@@ -425,7 +425,10 @@ mod tests {
         assert_eq!(told(&seen), ["a", "b"]);
         let b = Arc::clone(&seen.state.facts().backends()[1]);
         let observe = |result: &Result<&str, &str>| {
-            while b.observe(result.map(Passed::from).map_err(str::to_owned)).is_none() {}
+            while b
+                .observe(result.map(Passed::from).map_err(str::to_owned))
+                .is_none()
+            {}
         };
         observe(&Err("connect: refused".into()));
         assert_eq!(told(&seen), ["b", "a"]);

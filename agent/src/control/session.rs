@@ -238,6 +238,9 @@ impl Session<'_> {
             Told::BanDelta(bans) => self.bans(bans.to).await,
             Told::Challenges(challenges) => {
                 let number = challenges.number;
+                let answers = challenges.challenges.into_iter();
+                let answers = answers.map(|c| (c.token, c.key_authorization.into()));
+                self.order(Order::Challenges(answers.collect())).await?;
                 self.link.held.challenges = number;
                 self.say(Said::ChallengesAck(LaneAck { number })).await
             }

@@ -46,7 +46,8 @@ pub(crate) enum Serving {
 }
 
 impl Serving {
-    const ALL: [Self; 4] = [Self::Primary, Self::Backup, Self::FailOpen, Self::Nobody];
+    /// All of them, in order.
+    pub(crate) const ALL: [Self; 4] = [Self::Primary, Self::Backup, Self::FailOpen, Self::Nobody];
 
     /// The label in events and metrics.
     pub(crate) fn label(self) -> &'static str {

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rate::Rate;
 use super::value::{Cidr, Name, Timeout};
+use crate::rate::Rate;
 
 /// What a listener does about clients.
 #[derive(Clone, Debug, Serialize, Deserialize)]

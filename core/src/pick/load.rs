@@ -6,12 +6,15 @@ use std::cmp::Ordering;
 use super::{Candidate, Load};
 use crate::keyed::{below, mix};
 
-/// Compares (in flight + 1) / weight, as HAProxy does: the load a backend *would*
-/// have with this connection. Without the 1 all idle backends look alike, and one
-/// of weight 1 would get as many first connections as one of weight 100. (HAProxy
-/// puts idle servers first whatever their weight; that is left out.)
+/// Compares (in flight + 1) / weight, the load a backend *would* have with this
+/// connection; idle ones come first and are equal, whatever their weight. Both as
+/// HAProxy does (`leastconn`): a light backend is not left out for as long as
+/// clients come one at a time.
 fn compare(one: Load, other: Load) -> Ordering {
-    let cost = |load: Load| u64::from(load.in_flight) + 1;
+    let cost = |load: Load| match load.in_flight {
+        0 => 0,
+        connections => u64::from(connections) + 1,
+    };
     // a/b < c/d as a*d < c*b: 33 bits by 32 bits need more than 64.
     let left = u128::from(cost(one)) * u128::from(other.weight);
     let right = u128::from(cost(other)) * u128::from(one.weight);

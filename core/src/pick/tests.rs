@@ -312,16 +312,22 @@ fn tiers_are_a_table() {
 
 #[test]
 fn least_is_least_for_its_weight() {
+    let slow = |in_flight| View {
+        weight: 64,
+        in_flight,
+        ..UP
+    };
     for (views, least) in [
         (vec![view(1, 3), view(1, 2), view(1, 4)], 1),
-        (vec![view(1, 0), view(100, 0)], 1),
-        (vec![view(1, 0), view(100, 98)], 1),
-        (vec![view(1, 0), view(100, 100)], 0),
+        (vec![view(1, 0), view(100, 0)], 0),
+        (vec![view(1, 0), view(100, 1)], 0),
+        (vec![view(1, 1), view(100, 198)], 1),
+        (vec![view(1, 1), view(100, 200)], 0),
         (vec![view(65535, u32::MAX), view(65535, u32::MAX - 1)], 1),
         (vec![view(1, u32::MAX), view(65535, u32::MAX)], 1),
         // A quarter of a unit: slow start.
-        (vec![View { weight: 64, ..UP }, view(1, 2)], 1),
-        (vec![View { weight: 64, ..UP }, view(1, 4)], 0),
+        (vec![slow(1), view(1, 6)], 1),
+        (vec![slow(1), view(1, 8)], 0),
     ] {
         let mut picker = picker(Method::LeastConnections, 0);
         let choice = picker.choose(ask(0), &[], views.len(), |i| views[i]);
@@ -390,7 +396,7 @@ fn the_less_loaded_of_two_is_drawn_by_weight() {
     assert_eq!(counts[0], 0);
     assert!(counts[1].abs_diff(counts[2]) < 200, "{counts:?}");
     // Loads in proportion to weights: the first draw decides, by weight.
-    let views = [view(8, 7), view(1, 0), view(1, 0)];
+    let views = [view(8, 15), view(1, 1), view(1, 1)];
     let counts = tally(&picks(&mut picker, &views, 10_000), 3);
     assert!(counts[0].abs_diff(8_000) < 200, "{counts:?}");
 }
@@ -706,7 +712,10 @@ proptest! {
         }
         let mut picker = picker(Method::LeastConnections, start);
         let picked = chosen(picker.choose(ask(0), &[], views.len(), |i| views[i])).unwrap();
-        let cost = |view: View| f64::from(view.in_flight + 1) / f64::from(view.weight);
+        let cost = |view: View| match view.in_flight {
+            0 => 0.0,
+            connections => f64::from(connections + 1) / f64::from(view.weight),
+        };
         let least = views.iter().map(|&v| cost(v)).min_by(f64::total_cmp).unwrap();
         prop_assert_eq!(cost(views[picked]), least);
     }

@@ -226,7 +226,7 @@ fn ten_mistakes() -> (Value, [&'static str; 10]) {
         listener
     };
     let mut heavy = pool("heavy", &["192.0.2.1:1".parse().unwrap()]);
-    heavy["backends"][0]["weight"] = json!(0);
+    heavy["backends"][0]["weight"] = json!(300);
     let twin = "192.0.2.1:1".parse().unwrap();
     let document = json!({
         "listeners": [

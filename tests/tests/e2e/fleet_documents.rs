@@ -67,7 +67,7 @@ fn ten_mistakes(mut document: Value) -> Value {
     document["pools"][0]["discover"]["listener"] = json!("edge");
     document["pools"][1]["balance"] = json!("by_heart");
     let pools = document["pools"].as_array_mut().unwrap();
-    pools.push(json!({ "name": "extra", "backends": [{ "address": ":3002", "weight": 0 }] }));
+    pools.push(json!({ "name": "extra", "backends": [{ "address": ":3002", "weight": 300 }] }));
     document["policies"][0]["deny"] = json!(["10.0.0.1/8"]);
     document["certificates"] = json!([{ "name": HOST }, { "name": "never-uploaded" }]);
     document
