@@ -2,15 +2,12 @@
 //! backend is tried once, all within the caller's deadline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
-use std::sync::{Arc, LazyLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
-use socket2::{SockRef, Socket};
 use tidegate_core::pick::{Ask, Balance, Choice};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
@@ -18,89 +15,9 @@ use crate::control::draw_bits;
 use crate::engine::{self, TcpStream, timeout_at};
 use crate::facts::{InFlight, Serving};
 use crate::opening::Opening;
+use crate::source::Port;
 use crate::state::{Backend, Pool};
 use crate::{sockets, sys};
-
-/// The address that connections to backends come from: the agent's own, so
-/// that backends can tell agents by it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Source(Option<IpAddr>);
-
-impl Source {
-    /// `address` of the agent; unspecified = the kernel chooses.
-    pub(crate) fn new(address: IpAddr) -> Self {
-        Self((!address.is_unspecified()).then_some(address))
-    }
-
-    /// The source towards `target`, where there is a choice: loopback and
-    /// other addresses do not reach each other.
-    fn towards(self, target: IpAddr) -> Option<IpAddr> {
-        self.0.filter(|own| {
-            own.is_ipv4() == target.is_ipv4() && own.is_loopback() == target.is_loopback()
-        })
-    }
-
-    /// A socket to connect to `target`.
-    ///
-    /// # Errors
-    /// As socket(2) and bind(2).
-    pub(crate) fn socket(self, target: SocketAddr) -> io::Result<Socket> {
-        let socket = engine::stream_socket(target)?;
-        socket.set_tcp_nodelay(true)?;
-        if let Some(own) = self.towards(target.ip()) {
-            sys::bind_without_port(&socket)?;
-            socket.bind(&SocketAddr::new(own, 0).into())?;
-        }
-        Ok(socket)
-    }
-
-    /// Connects, on the control thread.
-    ///
-    /// # Errors
-    /// As connect(2), and when the connection came back to itself.
-    pub(crate) async fn connect_on_control(
-        self,
-        target: SocketAddr,
-    ) -> io::Result<tokio::net::TcpStream> {
-        let socket = TcpSocket::from_std_stream(self.socket(target)?.into());
-        let stream = socket.connect(target).await?;
-        self.refuse_itself(&stream, target)?;
-        Ok(stream)
-    }
-
-    /// A dead local backend on a port that the kernel also gives out as a source:
-    /// TCP's simultaneous open connects such a socket to itself.
-    ///
-    /// # Errors
-    /// `ConnectionRefused` when it did.
-    fn refuse_itself(self, stream: impl AsFd, target: SocketAddr) -> io::Result<()> {
-        let may_be = target.ip().is_loopback() || self.0.is_none_or(|own| own == target.ip());
-        if may_be
-            && ephemeral_ports().contains(&target.port())
-            && SockRef::from(&stream).local_addr()?.as_socket() == Some(target)
-        {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        Ok(())
-    }
-}
-
-/// The ports that the kernel gives out as sources, as it was at start.
-fn ephemeral_ports() -> &'static RangeInclusive<u16> {
-    static PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
-        let written = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-        let written = written.unwrap_or_default();
-        let mut ports = written
-            .split_whitespace()
-            .map_while(|port| port.parse().ok());
-        match (ports.next(), ports.next()) {
-            (Some(first), Some(last)) => first..=last,
-            // Not told: any port may be one.
-            _ => 0..=u16::MAX,
-        }
-    });
-    &PORTS
-}
 
 /// A connection to a backend, counted as long as it lives.
 pub(crate) struct Upstream {
@@ -119,6 +36,14 @@ pub(crate) struct Wanted<'a> {
     pub(crate) opening: &'a Opening,
     /// Who has spoken first, so that its bytes may travel in the SYN.
     pub(crate) spoken: Option<&'a TcpStream>,
+}
+
+/// A connection to a backend, as it is made.
+struct Connected {
+    stream: TcpStream,
+    port: Port,
+    /// How much of the opening is sent.
+    sent: usize,
 }
 
 /// What came of a choice.
@@ -148,9 +73,14 @@ impl Wanted<'_> {
             };
             connection.live.set_backend(&backend.facts);
             match self.try_one(backend.spec.address).await {
-                Ok((mut stream, sent)) => {
+                Ok(Connected {
+                    mut stream,
+                    port,
+                    sent,
+                }) => {
                     backend.facts.connected();
                     self.send_rest(&mut stream, sent).await?;
+                    let held = held.from_port(port);
                     return Ok(Upstream { stream, held });
                 }
                 Err(error) => last = Some(self.failed(&backend, &error)?),
@@ -233,7 +163,7 @@ impl Wanted<'_> {
     /// Takes note of a connect that failed; answers with what it means for the client.
     fn failed(&self, backend: &Backend, error: &io::Error) -> Result<Cause, Cause> {
         let (facts, passive) = (&backend.facts, self.pool.spec.passive);
-        if sys::out_of_descriptors(error) {
+        if sys::out_of_descriptors(error) || sys::out_of_ports(error) {
             tracing::error!(%error, "no connection to a backend can be opened");
             return Err(Cause::Internal);
         }
@@ -249,13 +179,25 @@ impl Wanted<'_> {
         })
     }
 
-    /// Answers how much of the opening is sent.
-    async fn try_one(&self, target: SocketAddr) -> io::Result<(TcpStream, usize)> {
-        let source = self.connection.worker.source;
-        let listener = &self.connection.listener.spec;
-        let deadline = engine::now() + listener.policy.timeouts.connect.duration();
-        let socket = source.socket(target)?;
-        if let Some(time) = listener.tcp.user_timeout {
+    /// Connects to one backend; from another address where one has no port left.
+    async fn try_one(&self, target: SocketAddr) -> io::Result<Connected> {
+        let source = &self.connection.worker.source;
+        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let deadline = engine::now() + timeouts.connect.duration();
+        let mut choices = source.choices(target.ip());
+        loop {
+            choices -= 1;
+            match self.connect(target, deadline).await {
+                Err(error) if sys::out_of_ports(&error) && choices > 0 => {}
+                connected => return connected,
+            }
+        }
+    }
+
+    async fn connect(&self, target: SocketAddr, deadline: Instant) -> io::Result<Connected> {
+        let source = &self.connection.worker.source;
+        let (socket, port) = source.socket(target)?;
+        if let Some(time) = self.connection.listener.spec.tcp.user_timeout {
             sockets::give_up(&socket, Some(time.duration()))?;
         }
         let early = self.spoken.filter(|_| self.pool.spec.fast_open);
@@ -263,21 +205,24 @@ impl Wanted<'_> {
             let connecting = TcpStream::connect(socket, target);
             let stream = timeout_at(deadline, connecting).await??;
             source.refuse_itself(&stream, target)?;
-            return Ok((stream, 0));
+            return Ok(Connected {
+                stream,
+                port,
+                sent: 0,
+            });
         };
         // Where the host forbids it, it is an ordinary connect.
         let _ = sys::connect_with_data(&socket);
         let connecting = TcpStream::connect_sending(socket, target, self.opening.bytes());
         let (stream, sent) = timeout_at(deadline, connecting).await??;
-        let established = timeout_at(deadline, stream.established(client)).await;
-        match established {
+        match timeout_at(deadline, stream.established(client)).await {
             Ok(established) => established?,
             // It has accepted, and only its answer takes long.
             Err(_) if stream.is_established() => {}
             Err(elapsed) => return Err(elapsed.into()),
         }
         source.refuse_itself(&stream, target)?;
-        Ok((stream, sent))
+        Ok(Connected { stream, port, sent })
     }
 
     async fn send_rest(&self, stream: &mut TcpStream, sent: usize) -> Result<(), Cause> {
@@ -286,21 +231,5 @@ impl Wanted<'_> {
         written.map_err(|_| Cause::UpstreamReset)?;
         self.connection.live.add_in(self.opening.payload());
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_source_is_kept_where_it_can_reach() {
-        let source = Source::new("127.0.0.5".parse().unwrap());
-        let towards = |ip: &str| source.towards(ip.parse().unwrap()).is_some();
-        assert!(towards("127.0.0.1"));
-        assert!(!towards("192.0.2.1"));
-        assert!(!towards("::1"));
-        let any = Source::new("::".parse().unwrap());
-        assert_eq!(any.towards("127.0.0.1".parse().unwrap()), None);
     }
 }

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::control::apply::Applies;
 use crate::facts::{BackendFacts, ListenerFacts, Serving};
+use crate::source::{Source, ephemeral_ports};
 use crate::state::State;
 
 /// Everything that can be told in numbers.
@@ -19,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) state: Arc<State>,
     pub(crate) applies: Arc<Applies>,
     pub(crate) accept_errors: Arc<AtomicU64>,
+    pub(crate) source: Source,
 }
 
 impl Metrics {
@@ -177,6 +179,20 @@ impl Metrics {
             "accept_errors",
             "Errors of accept(2)",
             [([("listener", "all")], load(&self.accept_errors))].into_iter(),
+        )?;
+        let used = self.source.used();
+        page.gauges(
+            "source_ports_used",
+            "Connections to backends by the address they come from; each address has \
+             source_ports of them to each backend",
+            used.iter()
+                .map(|(ip, used)| ([("source", ip.as_str())], *used)),
+        )?;
+        let ports = u64::try_from(ephemeral_ports().len()).unwrap_or(u64::MAX);
+        page.gauges(
+            "source_ports",
+            "Source ports of each address (net.ipv4.ip_local_port_range)",
+            [([("source", "each")], ports)].into_iter(),
         )?;
         let applies = [
             ("applied", &self.applies.applied),

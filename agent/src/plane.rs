@@ -2,19 +2,19 @@
 //! socket, and their way out. Whoever says what to serve (a file, the control
 //! plane) hands snapshots to its [`Applier`]; `app` puts the two together.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminListener};
-use crate::connect::Source;
 use crate::control::apply::{Applier, Applies};
+use crate::descriptors::Descriptors;
 use crate::drain::Drains;
 use crate::health_port;
 use crate::listener::ListenerSet;
@@ -22,18 +22,14 @@ use crate::metrics::Metrics;
 use crate::probe::Probes;
 use crate::settings::{AdminAddr, Common};
 use crate::shutdown::{Shutdown, Signals};
+use crate::source::Source;
 use crate::state::{Active, State};
-use crate::sys;
 use crate::worker::Workers;
-
-/// Descriptors for everything but connections: sockets, checks, files, epoll.
-const OWN_DESCRIPTORS: u64 = 512;
 
 /// Everything that serves connections.
 pub(crate) struct Plane {
     pub(crate) applier: Applier,
-    permits: Arc<Semaphore>,
-    all_permits: u32,
+    descriptors: Arc<Descriptors>,
     draining: CancellationToken,
     drain_delay: Duration,
     drain_timeout: Duration,
@@ -54,24 +50,33 @@ impl Plane {
             Some(threads) => threads.get(),
             None => std::thread::available_parallelism()?.get(),
         };
-        let all_permits = max_connections(settings.max_connections)?;
-        let permits = Arc::new(Semaphore::new(usize::try_from(all_permits)?));
+        let descriptors = Arc::new(Descriptors::new(settings.max_connections)?);
         let draining = CancellationToken::new();
         let state = Arc::new(State::new(threads));
-        let from = Source::new(address);
-        let workers = Arc::new(Workers::start(threads, &state, from, &draining)?);
+        are_ours(&settings.source_addresses)?;
+        let from = match settings.source_addresses.as_slice() {
+            [] => Source::new([address]),
+            several => Source::new(several.iter().copied()),
+        };
+        let workers = Arc::new(Workers::start(threads, &state, &from, &draining)?);
         let accept_errors = Arc::new(AtomicU64::default());
         let applier = Applier {
-            listeners: ListenerSet::new(Arc::clone(&permits), Arc::clone(&accept_errors)),
-            probes: Probes::new(from),
+            listeners: ListenerSet::new(
+                Arc::clone(descriptors.permits()),
+                Arc::clone(&accept_errors),
+            ),
+            descriptors: Arc::clone(&descriptors),
+            probes: Probes::new(from.clone()),
             drains: Drains::default(),
             counts: Arc::new(Applies::default()),
+            advised: HashSet::new(),
             state: Arc::clone(&state),
             workers: Arc::clone(&workers),
         };
         let metrics = Metrics {
             state: Arc::clone(&state),
             applies: Arc::clone(&applier.counts),
+            source: from,
             accept_errors,
         };
         let admin = Admin {
@@ -88,8 +93,7 @@ impl Plane {
         .await?;
         Ok(Self {
             applier,
-            permits,
-            all_permits,
+            descriptors,
             draining,
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
@@ -101,7 +105,7 @@ impl Plane {
         for (bind, listener) in &self.applier.state.active().listeners {
             tracing::info!(listener = %listener.spec.name, %bind, "listening");
         }
-        tracing::info!(max_connections = self.all_permits, "serving");
+        tracing::info!(max_connections = self.descriptors.bound(), "serving");
     }
 
     /// Whether it has a listener.
@@ -135,8 +139,8 @@ impl Plane {
             state,
             workers,
             listeners,
-            permits: &self.permits,
-            all_permits: self.all_permits,
+            permits: self.descriptors.permits(),
+            all_permits: self.descriptors.bound(),
             draining: &self.draining,
             delay: self.drain_delay,
             timeout: self.drain_timeout,
@@ -164,27 +168,12 @@ async fn answer(
     Ok(())
 }
 
-/// A proxied connection takes two descriptors.
-fn max_connections(wanted: Option<u32>) -> anyhow::Result<u32> {
-    let files = sys::raise_open_files();
-    let possible = files.saturating_sub(OWN_DESCRIPTORS) / 2;
-    match wanted {
-        Some(0) => bail!("--max-connections 0 serves nobody: leave it out, or give a number"),
-        Some(wanted) => {
-            if u64::from(wanted) > possible {
-                tracing::warn!(
-                    wanted,
-                    possible,
-                    "--max-connections is more than open files allow (ulimit -n): clients beyond \
-                     that are accepted and find no way to a backend"
-                );
-            }
-            Ok(wanted)
-        }
-        None if possible < 64 => bail!(
-            "only {files} files may be open (ulimit -n): raise that to 2048 at least (LimitNOFILE= \
-             in a systemd unit), or set --max-connections"
-        ),
-        None => Ok(u32::try_from(possible).unwrap_or(u32::MAX).min(1 << 28)),
+/// Connections can come from these addresses.
+fn are_ours(addresses: &[IpAddr]) -> anyhow::Result<()> {
+    for ip in addresses {
+        std::net::TcpListener::bind(SocketAddr::new(*ip, 0)).with_context(|| {
+            format!("--source-address {ip}: not an address of this machine; write one that is")
+        })?;
     }
+    Ok(())
 }

@@ -23,11 +23,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::Source;
 use crate::control::draw;
 use crate::facts::{BackendFacts, Passed};
 use crate::health_port::PROCESSES;
 use crate::proxy;
+use crate::source::Source;
 use crate::state::{Active, Backend, Pool};
 use crate::sys;
 
@@ -86,7 +86,7 @@ impl Probes {
 
     fn start(&self, pool: &Arc<Pool>, backend: &Arc<Backend>) -> Probe {
         let checking = Checking {
-            source: self.source,
+            source: self.source.clone(),
             address: backend.spec.check_address,
             check: pool.spec.check.clone(),
             facts: Arc::clone(&backend.facts),

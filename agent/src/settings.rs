@@ -128,6 +128,12 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<u32>,
 
+    /// Where connections to backends come from, instead of the agent's own address; may be given
+    /// several times, and then takes turns: each address has its own ports. Backends with
+    /// `accept_proxy: balancers` know the agent's own address only.
+    #[arg(long = "source-address", value_name = "IP")]
+    pub(crate) source_addresses: Vec<IpAddr>,
+
     /// How events are written to stderr; RUST_LOG filters them.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub(crate) log: LogFormat,

@@ -11,9 +11,9 @@ use tidegate_core::pick::Picker;
 use tokio_util::sync::CancellationToken;
 
 use crate::cause::Cause;
-use crate::connect::Source;
 use crate::connection::Live;
 use crate::engine::{self, Handle};
+use crate::source::Source;
 use crate::state::{Pool, State};
 use crate::tallies::{Counted, Summary, Tallies};
 
@@ -93,7 +93,7 @@ impl Workers {
     pub(crate) fn start(
         count: usize,
         state: &Arc<State>,
-        source: Source,
+        source: &Source,
         draining: &CancellationToken,
     ) -> io::Result<Self> {
         let mut all = Vec::new();
@@ -102,7 +102,7 @@ impl Workers {
                 index,
                 handle: engine::start(format!("data-{index}"))?,
                 state: Arc::clone(state),
-                source,
+                source: source.clone(),
                 draining: draining.clone(),
                 connections: Mutex::default(),
                 tallies: Mutex::new(Tallies::new(state)),

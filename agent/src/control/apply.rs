@@ -2,6 +2,7 @@
 //! sockets), then one swap, then the rest. A snapshot that cannot be applied
 //! whole changes nothing; one that can closes no connection it still admits.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -11,7 +12,9 @@ use tidegate_core::health::Start;
 use tidegate_core::snapshot::{Backend, Snapshot};
 
 use crate::cause::Cause;
+use crate::descriptors::Descriptors;
 use crate::drain::Drains;
+use crate::host::Host;
 use crate::listener::ListenerSet;
 use crate::probe::Probes;
 use crate::state::{Active, State};
@@ -25,7 +28,10 @@ pub(crate) struct Applier {
     pub(crate) listeners: ListenerSet,
     pub(crate) probes: Probes,
     pub(crate) drains: Drains,
+    pub(crate) descriptors: Arc<Descriptors>,
     pub(crate) counts: Arc<Applies>,
+    /// What was said of the host already.
+    pub(crate) advised: HashSet<String>,
 }
 
 /// How often what came of a snapshot.
@@ -77,6 +83,10 @@ impl Applier {
             return Ok(None);
         }
         let workers = self.workers.iter().len();
+        let sockets = snapshot.listeners.len().saturating_mul(workers);
+        self.descriptors
+            .fit(sockets)
+            .map_err(|mistake| vec![mistake])?;
         let prepared = self.listeners.prepare(&snapshot.listeners, workers);
         let (active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
             (Ok(active), Ok(prepared)) => (active, prepared),
@@ -94,6 +104,12 @@ impl Applier {
         self.probes.follow(&active);
         self.drains.follow(&active, &self.workers);
         self.cut_refused(&active);
+        for advice in Host::read().advice(&active.snapshot) {
+            if !self.advised.contains(&advice) {
+                tracing::warn!(advice, "the host could do better");
+                self.advised.insert(advice);
+            }
+        }
         self.counts.applied.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Diff::between(&old.snapshot, &active.snapshot)))
     }
@@ -109,14 +125,13 @@ impl Applier {
     fn cut_refused(&self, active: &Active) {
         // The other half of the order in `Connection::admit`.
         fence(Ordering::SeqCst);
+        let listeners = active.listeners.values();
+        let by_name: HashMap<_, _> = listeners.map(|l| (&l.spec.name, l)).collect();
         for live in self.workers.live() {
             let Some(client) = live.client() else {
                 continue;
             };
-            let listener = active
-                .listeners
-                .values()
-                .find(|l| l.spec.name == live.listener.name);
+            let listener = by_name.get(&live.listener.name);
             if listener.is_some_and(|l| l.admission.admit(client).is_err()) {
                 live.cut(Cause::Cut);
             }

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::link_tls::{self, TlsError};
 use super::{draw, in_full};
-use crate::connect::Source;
+use crate::source::Source;
 
 /// For one address to accept.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -372,7 +372,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::connect::Source;
+    use crate::source::Source;
     use crate::state::tests::two_backends;
     use crate::tls::Keys;
 
@@ -406,8 +406,8 @@ mod tests {
         let state = Arc::new(State::new(2));
         let ready = state.prepare(two_backends(), &Keys::default(), |b| b.start);
         state.swap(ready.unwrap());
-        let source = Source::new([127, 0, 0, 1].into());
-        let workers = Workers::start(2, &state, source, &CancellationToken::new());
+        let source = Source::new([[127, 0, 0, 1].into()]);
+        let workers = Workers::start(2, &state, &source, &CancellationToken::new());
         Seen {
             workers: Arc::new(workers.unwrap()),
             state,

@@ -15,6 +15,7 @@ use tidegate_core::snapshot::{self, Check};
 use super::lock;
 use crate::engine;
 use crate::queue::Queue;
+use crate::source::Port;
 
 /// Never, in milliseconds of [`uptime`].
 const NEVER: u64 = u64::MAX;
@@ -324,6 +325,7 @@ fn millis(time: Duration) -> u64 {
 /// One connection in a backend's count.
 pub(crate) struct InFlight {
     pub(crate) backend: Arc<BackendFacts>,
+    port: Option<Port>,
 }
 
 impl InFlight {
@@ -336,12 +338,20 @@ impl InFlight {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         entered.ok().map(|_| Self {
             backend: Arc::clone(backend),
+            port: None,
         })
+    }
+
+    /// With the source port that it takes.
+    pub(crate) fn from_port(mut self, port: Port) -> Self {
+        self.port = Some(port);
+        self
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        drop(self.port.take());
         self.backend.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.backend.pool.queue.wake_one();
     }
