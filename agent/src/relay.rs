@@ -6,6 +6,8 @@
 //! nothing more is read until it is gone. So an idle connection holds none, and
 //! one with a slow reader little.
 
+pub(crate) mod pipe;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use self::pipe::Pipe;
 use crate::cause::Cause;
 use crate::connection::Connection;
 use crate::engine::{self, Sleep, TcpStream, sleep_until};
@@ -23,8 +26,13 @@ use crate::sockets;
 /// Before this age no connection needs keepalive probes: most never get there, and
 /// are spared the calls that ask for them.
 const SETTLED: Duration = Duration::from_secs(10);
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes; what fills the last is spliced from then on,
+/// where both ends can.
 const SIZES: [usize; 3] = [16 << 10, 64 << 10, LARGEST];
+/// Beyond the last of [`SIZES`].
+const SPLICED: u8 = 3;
+/// A splice of less than this ends the splicing: copying it is as cheap.
+const MUCH: usize = 64 << 10;
 const LARGEST: usize = 256 << 10;
 /// Read by one direction before others get their turn.
 const TURN: usize = 4 * LARGEST;
@@ -79,6 +87,11 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// Asks a silent peer whether it is still there, as the listener says.
     fn keep_alive(&self, connection: &Connection);
 
+    /// The socket, where its bytes are the stream's: such a one can be spliced.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
     /// Whether closing says all that ending our direction would.
     fn ends_by_closing(&self) -> bool {
         false
@@ -105,6 +118,10 @@ impl End for TcpStream {
         let after = connection.listener.spec.tcp.keepalive.duration();
         // Fails on a connection that is gone already, which needs none.
         let _ = sockets::keep_alive(self, after);
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 
     fn ends_by_closing(&self) -> bool {
@@ -299,6 +316,8 @@ enum Broken {
 struct Direction {
     /// Read, and refused by the writer so far.
     pending: Pending,
+    /// While it splices, and has not written all of it.
+    pipe: Option<Pipe>,
     /// Bytes written since they were last counted.
     uncounted: usize,
     /// Index into [`SIZES`] for the next read.
@@ -377,6 +396,7 @@ impl Direction {
         }
         let end = ready!(self.advance(cx, reader, writer, closes));
         self.pending = Pending::default();
+        self.pipe = None;
         self.stage = Stage::Ended;
         Poll::Ready(end)
     }
@@ -397,6 +417,9 @@ impl Direction {
             if !self.pending.is_empty() && ready!(self.write_pending(cx, writer)).is_err() {
                 return Poll::Ready(Err(Broken::Writing));
             }
+            if self.pipe.is_some() && ready!(self.write_spliced(cx, writer)).is_err() {
+                return Poll::Ready(Err(Broken::Writing));
+            }
             match self.stage {
                 Stage::Flushing => {
                     if ready!(Pin::new(&mut *writer).poll_flush(cx)).is_err() {
@@ -407,6 +430,10 @@ impl Direction {
                 Stage::Reading if turn == 0 => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
+                }
+                Stage::Reading if self.size == SPLICED => {
+                    let read = ready!(self.splice(cx, reader, writer));
+                    turn = turn.saturating_sub(read?);
                 }
                 Stage::Reading => {
                     let read = with_scratch(|scratch| self.carry(cx, reader, writer, scratch));
@@ -471,6 +498,53 @@ impl Direction {
         Poll::Ready(Ok(count))
     }
 
+    /// Moves what has come into a pipe. Answers how much.
+    fn splice<R: End, W: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &R,
+        writer: &W,
+    ) -> Poll<Result<usize, Broken>> {
+        let pipe = reader.socket().zip(writer.socket()).zip(Pipe::take());
+        let Some(((reader, _), mut pipe)) = pipe else {
+            self.size = SPLICED - 1;
+            return Poll::Ready(Ok(0));
+        };
+        // Dropped, and so given back, where there is nothing to move.
+        match ready!(reader.poll_splice_from(cx, pipe.write_end(), pipe::CAPACITY)) {
+            Ok(0) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
+            Ok(0) => self.stage = Stage::Closing,
+            Ok(count) => {
+                if count < MUCH {
+                    self.size = SPLICED - 1;
+                }
+                pipe.held = count;
+                self.pipe = Some(pipe);
+                return Poll::Ready(Ok(count));
+            }
+            Err(_) => return Poll::Ready(Err(Broken::Reading)),
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    fn write_spliced<W: End>(&mut self, cx: &mut Context<'_>, writer: &W) -> Poll<io::Result<()>> {
+        while let Some(pipe) = &mut self.pipe
+            && let Some(writer) = writer.socket()
+        {
+            let moved = writer.poll_splice_to(cx, pipe.read_end(), pipe.held);
+            let count = ready!(moved)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            pipe.held = pipe.held.saturating_sub(count);
+            self.uncounted += count;
+            if pipe.held == 0 {
+                self.pipe = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn read<'s, R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -487,7 +561,7 @@ impl Direction {
         }
         let count = filled.filled().len();
         if count == capacity {
-            self.size = (self.size + 1).min(2);
+            self.size = (self.size + 1).min(SPLICED);
         } else if count < capacity / 8 {
             self.size = self.size.saturating_sub(1);
         }

@@ -17,6 +17,7 @@ use crate::drain::Drains;
 use crate::host::Host;
 use crate::listener::ListenerSet;
 use crate::probe::Probes;
+use crate::relay::pipe;
 use crate::state::{Active, State};
 use crate::tls::Keys;
 use crate::worker::Workers;
@@ -83,7 +84,8 @@ impl Applier {
             return Ok(None);
         }
         let workers = self.workers.iter().len();
-        let sockets = snapshot.listeners.len().saturating_mul(workers);
+        let each = snapshot.listeners.len() + pipe::DESCRIPTORS;
+        let sockets = each.saturating_mul(workers);
         self.descriptors
             .fit(sockets)
             .map_err(|mistake| vec![mistake])?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use rustix::pipe::SpliceFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -205,6 +206,29 @@ impl TcpStream {
         })
     }
 
+    /// Moves what has come into a pipe, without a copy; 0 is the peer's end.
+    pub(crate) fn poll_splice_from(
+        &self,
+        cx: &Context<'_>,
+        pipe: Option<BorrowedFd<'_>>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
+        // A splice ends where the pipe is full or pages do: a short one is not the last.
+        self.poll_reading(cx, 0, || splice(self.0.fd(), pipe, most))
+    }
+
+    /// Moves `most` bytes out of a pipe that has them.
+    pub(crate) fn poll_splice_to(
+        &self,
+        cx: &Context<'_>,
+        pipe: Option<BorrowedFd<'_>>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
+        self.poll_writing(cx, 0, || splice(pipe, self.0.fd(), most))
+    }
+
     /// Whether the peer's end has come, behind whatever there is to read.
     pub(crate) fn peer_has_ended(&self) -> bool {
         self.0.source(|source| source.ended).unwrap_or(false)
@@ -324,6 +348,11 @@ impl AsyncWrite for TcpStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.end())
     }
+}
+
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    rustix::pipe::splice(from, None, to, None, most, flags)
 }
 
 /// A socket to connect.
