@@ -13,6 +13,8 @@ use tidegate_core::addr::ClientKey;
 /// Locks are held for one map operation; more of them than cores keeps
 /// threads apart.
 const SHARDS: usize = 64;
+/// Room that is kept in each when its last client has gone.
+const KEPT: usize = 64;
 
 /// Live connections of one listener by client.
 #[derive(Debug)]
@@ -102,6 +104,9 @@ impl Drop for Entered {
             *live.get_mut() = live.get().saturating_sub(1);
             if *live.get() == 0 {
                 live.remove();
+                if shard.is_empty() && shard.capacity() > KEPT {
+                    *shard = HashMap::new();
+                }
             }
         }
     }

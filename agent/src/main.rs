@@ -18,6 +18,7 @@ mod host;
 mod http;
 mod limits;
 mod listener;
+mod memory;
 mod metrics;
 mod opening;
 mod plane;

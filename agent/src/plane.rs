@@ -16,7 +16,6 @@ use crate::admin::{Admin, AdminListener};
 use crate::control::apply::{Applier, Applies};
 use crate::descriptors::Descriptors;
 use crate::drain::Drains;
-use crate::health_port;
 use crate::listener::ListenerSet;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
@@ -25,6 +24,7 @@ use crate::shutdown::{Shutdown, Signals};
 use crate::source::Source;
 use crate::state::{Active, State};
 use crate::worker::Workers;
+use crate::{health_port, memory};
 
 /// Everything that serves connections.
 pub(crate) struct Plane {
@@ -159,6 +159,7 @@ async fn answer(
     let listener = TcpListener::bind(health)
         .await
         .with_context(|| format!("health port {health} (--health-port, --address)"))?;
+    tokio::spawn(memory::give_back(Arc::clone(&state)));
     tokio::spawn(health_port::serve(listener, state));
 
     let listener = AdminListener::bind(admin_at)

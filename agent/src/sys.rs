@@ -2,7 +2,7 @@
 //! at start. The only module with `unsafe`.
 #![expect(
     unsafe_code,
-    reason = "socket options without a safe wrapper, a waker that is a number, reading into \
+    reason = "calls without a safe wrapper, a waker that is a number, reading into \
               memory that is not initialised"
 )]
 
@@ -107,6 +107,12 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(
 pub(crate) fn forbid_core_dumps() {
     // Fails only on kernels without the call, where there is nothing else to do.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Gives back to the host what the allocator keeps free (malloc_trim(3)).
+pub(crate) fn trim_heap() {
+    // SAFETY: takes no pointer, and may be called from any thread at any time.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Raises the soft limit of open files to the hard one; answers with it.

@@ -17,6 +17,9 @@ use crate::source::Source;
 use crate::state::{Pool, State};
 use crate::tallies::{Counted, Summary, Tallies};
 
+/// Room that is kept in the registry when the last connection has gone.
+const KEPT: usize = 1024;
+
 /// One data thread and what it owns.
 pub(crate) struct Worker {
     /// Its place among the workers.
@@ -41,7 +44,11 @@ impl Worker {
 
     /// The reverse of [`Worker::register`].
     pub(crate) fn unregister(&self, number: usize) {
-        self.connections().try_remove(number);
+        let mut connections = self.connections();
+        connections.try_remove(number);
+        if connections.is_empty() && connections.capacity() > KEPT {
+            *connections = Slab::new();
+        }
     }
 
     /// Its live connections.

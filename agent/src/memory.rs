@@ -1,0 +1,64 @@
+//! Gives memory back: after a crowd has left, the allocator would keep what the
+//! crowd took until the next one comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::state::State;
+use crate::sys;
+use crate::worker::live_total;
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// Fewer connections than this are not worth the work.
+const CROWD: u64 = 1000;
+
+/// Looks on, without an end.
+pub(crate) async fn give_back(state: Arc<State>) {
+    let mut crowd = Crowd::default();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if crowd.has_left(live_total(&state)) {
+            // Milliseconds for each GiB: not on a thread that others wait for.
+            let _ = tokio::task::spawn_blocking(sys::trim_heap).await;
+        }
+    }
+}
+
+/// The most connections since memory was given back last.
+#[derive(Default)]
+struct Crowd {
+    most: u64,
+}
+
+impl Crowd {
+    /// Whether at least half of the most have left, and they were many.
+    fn has_left(&mut self, live: u64) -> bool {
+        self.most = self.most.max(live);
+        let left = self.most >= CROWD && live <= self.most / 2;
+        if left {
+            self.most = live;
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_when_half_of_a_crowd_has_left_and_once() {
+        let mut crowd = Crowd::default();
+        let looks = [0, 900, 0, 5000, 4000, 2500, 2400, 1300, 1200, 600, 0];
+        let left: Vec<_> = looks
+            .into_iter()
+            .filter(|live| crowd.has_left(*live))
+            .collect();
+        assert_eq!(left, [2500, 1200]);
+    }
+}
