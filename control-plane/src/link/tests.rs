@@ -10,6 +10,7 @@ use tidegate_core::document::{AdminState, Document, Role};
 use tidegate_core::join_token::JoinToken;
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_local::databases::Database;
+use tidegate_proto::convert;
 use tidegate_proto::v1::agent_link_client::AgentLinkClient;
 use tidegate_proto::v1::agent_message::Message as Up;
 use tidegate_proto::v1::control_message::Message as Down;
@@ -341,6 +342,12 @@ impl Session {
         self.answer(&snapshot, State::Applied).await;
         snapshot
     }
+
+    /// As [`Session::apply`]: what it is to run.
+    async fn planned(&mut self) -> tidegate_core::snapshot::Snapshot {
+        let (_, bytes) = convert::snapshot(self.apply().await).unwrap();
+        tidegate_core::snapshot::Snapshot::decode(&bytes).unwrap()
+    }
 }
 
 fn message(message: Up) -> v1::AgentMessage {
@@ -541,15 +548,42 @@ async fn keys_come_before_the_snapshot_and_never_to_a_balancer() {
     assert_eq!(secrets.keys[0].private_key_pem, pem.as_bytes());
     session.acknowledge(&secrets).await;
     let snapshot = session.snapshot().await;
-    let (_, bytes) = tidegate_proto::convert::snapshot(snapshot).unwrap();
+    let (_, bytes) = convert::snapshot(snapshot).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.contains("play.localhost") || text.contains("BEGIN CERTIFICATE"));
     assert!(!text.contains("PRIVATE KEY"));
 
     // `apply` would take keys: the first message has to be the snapshot itself.
     let mut session = balancer.session(&server).await;
-    let (_, bytes) = tidegate_proto::convert::snapshot(session.snapshot().await).unwrap();
+    let (_, bytes) = convert::snapshot(session.snapshot().await).unwrap();
     assert!(!String::from_utf8(bytes).unwrap().contains("BEGIN"));
+}
+
+#[tokio::test]
+async fn balancers_of_a_fleet_hash_by_one_key_and_only_where_clients_are_hashed() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    cluster.upload().await;
+    let mut tree = document("1h");
+    tree["pools"][0]["balance"] = json!("source_hash");
+    cluster.apply(&tree).await;
+    let mut keys = Vec::new();
+    for role in [Role::Balancer, Role::Balancer, Role::Terminator] {
+        let agent = cluster.agent(&server, role).await;
+        keys.push(agent.session(&server).await.planned().await.hash_key);
+    }
+    assert!(keys[0].is_some());
+    assert_eq!(keys[0], keys[1]);
+    assert_eq!(keys[2], None);
+
+    let other = Cluster::new().await;
+    let server = other.serve().await;
+    other.upload().await;
+    other.apply(&tree).await;
+    let agent = other.agent(&server, Role::Balancer).await;
+    let theirs = agent.session(&server).await.planned().await.hash_key;
+    assert!(theirs.is_some());
+    assert_ne!(theirs, keys[0], "another cluster's is another");
 }
 
 #[tokio::test]
@@ -573,7 +607,7 @@ async fn what_runs_already_is_up_to_date_and_an_equal_snapshot_is_no_message() {
     let mut other = document("2h");
     other["listeners"][0]["bind"] = json!(":444");
     cluster.apply(&other).await;
-    let (version, bytes) = tidegate_proto::convert::snapshot(session.snapshot().await).unwrap();
+    let (version, bytes) = convert::snapshot(session.snapshot().await).unwrap();
     assert_eq!(version.revision, 3);
     assert!(String::from_utf8(bytes).unwrap().contains(":444"));
 }
@@ -715,7 +749,7 @@ async fn an_admin_state_is_a_change_without_a_revision() {
         .await
         .unwrap();
     writing.commit().await.unwrap();
-    let (version, bytes) = tidegate_proto::convert::snapshot(session.snapshot().await).unwrap();
+    let (version, bytes) = convert::snapshot(session.snapshot().await).unwrap();
     assert_eq!(version.revision, before.revision);
     assert!(version.change > before.change);
     assert!(String::from_utf8(bytes).unwrap().contains("\"drain\""));

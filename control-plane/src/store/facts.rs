@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use tidegate_core::document::{AdminState, Labels, Name, Role};
+use tidegate_core::keyed::HashKey;
 use tidegate_core::plan::{Admin, AdminKey, Agent, Chain, Facts};
 
 use super::{StoreError, broken};
@@ -14,9 +15,20 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<Facts, StoreEr
         agents: agents(connection).await?,
         certificates: certificates(connection).await?,
         admin: admin_states(connection).await?,
-        hash_key: None,
+        hash_key: Some(hash_key(connection).await?),
         standalone: false,
     })
+}
+
+async fn hash_key(connection: &mut PgConnection) -> Result<HashKey, StoreError> {
+    let row = sqlx::query!("select hash_key from cluster")
+        .fetch_one(connection)
+        .await?;
+    let key: [u8; 16] = row.hash_key.as_slice().try_into().map_err(|_| {
+        let why = format!("{} bytes instead of 16", row.hash_key.len());
+        broken("the hash key", why)
+    })?;
+    Ok(HashKey::new(key))
 }
 
 /// Those that are enrolled, not revoked; by id.
