@@ -26,6 +26,7 @@ mod join_tokens;
 mod layers;
 mod listeners;
 mod names;
+mod pace;
 mod pair;
 mod policies;
 mod pools;

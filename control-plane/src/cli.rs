@@ -50,10 +50,10 @@ pub(crate) enum Command {
     Token(token::Tokens),
     /// API tokens, by which people and programs use the API.
     ApiToken(api_token::ApiTokens),
-    /// Give a backend no new connection; what lives may end.
-    Drain(state::Target),
+    /// Give a backend no new connection; what lives ends by itself, or at a pace.
+    Drain(state::Emptying),
     /// The same, and stop checking it.
-    Maintenance(state::Target),
+    Maintenance(state::Emptying),
     /// Use a backend normally again.
     Ready(state::Target),
     /// Agents.

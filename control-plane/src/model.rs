@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::diff::ResourceChange;
-use tidegate_core::document::{Labels, Mistake, Role};
+use tidegate_core::document::{AdminState, Labels, Mistake, Role, Timeout};
 use tidegate_core::snapshot::Fingerprint;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -84,6 +85,36 @@ pub(crate) struct Commit {
     pub(crate) changed: bool,
     /// What changed in the document.
     pub(crate) diff: Vec<ResourceChange>,
+}
+
+/// What an operator has to say of a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saying {
+    pub(crate) state: AdminState,
+    /// How its live connections end while it takes nothing new; absent = by
+    /// themselves.
+    pub(crate) pace: Option<Pacing>,
+}
+
+/// How fast live connections are to be closed, before it is known from when on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pacing {
+    /// So many in each second, on each agent.
+    PerSecond(NonZeroU32),
+    /// All of them, within this time from when it is said.
+    Within(Timeout),
+}
+
+impl fmt::Display for Saying {
+    /// For the audit: `drain`, `drain 5 per second`, `drain within 10m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.fmt(f)?;
+        match self.pace {
+            None => Ok(()),
+            Some(Pacing::PerSecond(rate)) => write!(f, " {rate} per second"),
+            Some(Pacing::Within(time)) => write!(f, " within {time}"),
+        }
+    }
 }
 
 /// What an agent tells of itself when it joins.

@@ -159,10 +159,20 @@ impl Written {
 
     /// The answer, after the agents' where somebody waits for that.
     pub(super) async fn answer(
-        self,
+        mut self,
         store: &Store,
         patience: Option<Duration>,
     ) -> Result<Response, Problem> {
+        let tag = self.tag.take();
+        Ok(tagged(self.committed(store, patience).await?, tag))
+    }
+
+    /// The same for an answer that says more.
+    pub(super) async fn committed(
+        self,
+        store: &Store,
+        patience: Option<Duration>,
+    ) -> Result<Committed, Problem> {
         let applied = match patience {
             Some(patience) => Some(wait::until_applied(store, patience).await?),
             None => None,
@@ -172,18 +182,22 @@ impl Written {
             changed,
             diff,
         } = self.commit;
-        let committed = Committed {
+        Ok(Committed {
             revision: numbers.revision,
             change: numbers.change,
             changed,
             diff: diff.into_iter().map(Into::into).collect(),
             warnings: self.warnings,
             applied,
-        };
-        let mut response = axum::Json(committed).into_response();
-        if let Some(tag) = self.tag {
-            response.headers_mut().insert(header::ETAG, tag.header());
-        }
-        Ok(response)
+        })
     }
+}
+
+/// What came of a write, with the tag of what it wrote where that is still there.
+pub(super) fn tagged(body: impl Serialize, tag: Option<ETag>) -> Response {
+    let mut response = axum::Json(body).into_response();
+    if let Some(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag.header());
+    }
+    response
 }

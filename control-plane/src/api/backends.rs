@@ -231,7 +231,7 @@ fn merged(
 fn on_all_agents(said: &[AdminRow], backend: &str) -> AdminState {
     let mut rows = said.iter();
     let found = rows.find(|row| row.backend == backend && row.agent.is_none());
-    found.map_or(AdminState::Ready, |row| row.state)
+    found.map_or(AdminState::Ready, |row| row.said.state)
 }
 
 #[cfg(test)]

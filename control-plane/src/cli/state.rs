@@ -1,9 +1,12 @@
 //! `drain`, `maintenance`, `ready`: the admin state of one backend, for all agents
-//! or as one of them sees it.
+//! or as one of them sees it, how fast its connections are closed meanwhile, and
+//! how many there still are.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::agent;
@@ -13,54 +16,198 @@ use crate::cli::connection::Given;
 use crate::cli::error::Error;
 use crate::cli::nearest;
 use crate::cli::screen::Screen;
+use crate::cli::words;
 
-/// `tidegate drain|maintenance|ready`.
+/// `tidegate drain|maintenance`.
+#[derive(Args)]
+pub(crate) struct Emptying {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// `tidegate ready`, and what the others have in common with it.
 #[derive(Args)]
 pub(crate) struct Target {
     #[command(flatten)]
     given: Given,
 
-    /// Which backend, by name or address: game-node/127.0.0.1:3000.
-    #[arg(value_name = "POOL/BACKEND")]
-    backend: String,
-
-    /// Only as this agent sees it, by id or address; for all agents when absent.
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
+    #[command(flatten)]
+    place: Place,
 
     #[command(flatten)]
     wait: Wait,
 }
 
+/// A backend, on all agents or on one.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Which backend, by name or address: game-node/127.0.0.1:3000.
+    #[arg(value_name = "POOL/BACKEND")]
+    pub(crate) backend: String,
+
+    /// Only as this agent sees it, by id or address; for all agents when absent.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+}
+
+/// How fast live connections are closed; by themselves when absent.
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    /// Close its live connections, so many in each second on each agent.
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "within",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    per_second: Option<u32>,
+
+    /// Close its live connections, spread over this time from now on: 10m.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    within: Option<Duration>,
+}
+
+/// A backend as the API knows it.
+pub(crate) struct Found {
+    pub(crate) pool: String,
+    pub(crate) backend: String,
+    /// Its id, where it is about one.
+    pub(crate) agent: Option<String>,
+}
+
+impl Emptying {
+    pub(crate) async fn run(self, state: &str, screen: &mut Screen<'_>) -> Result<(), Error> {
+        let client = self.target.given.client()?;
+        self.target.set(state, self.pace, &client, screen).await
+    }
+}
+
 impl Target {
     pub(crate) async fn run(self, state: &str, screen: &mut Screen<'_>) -> Result<(), Error> {
         let client = self.given.client()?;
-        self.set(state, &client, screen).await
+        self.set(state, Pace::default(), &client, screen).await
     }
 
-    async fn set(self, state: &str, client: &Client, screen: &mut Screen<'_>) -> Result<(), Error> {
+    async fn set(
+        self,
+        state: &str,
+        pace: Pace,
+        client: &Client,
+        screen: &mut Screen<'_>,
+    ) -> Result<(), Error> {
+        let found = self.place.find(client).await?;
+        let mut body = json!({ "state": state });
+        if let Some(fields) = body.as_object_mut() {
+            fields.extend(pace.body().map(|pace| ("pace".into(), pace)));
+            let agent = found.agent.as_deref();
+            fields.extend(agent.map(|agent| ("agent".into(), agent.into())));
+        }
+        let call = Call::put(&["pools", &found.pool, "backends", &found.backend, "state"]);
+        let call = call.json(&body).wait_applied(self.wait.wait);
+        let done: Done = client.send(call).await?.json()?;
+        let seen = self.place.seen();
+        screen.line(format!(
+            "{}/{}{seen}: {state}{}",
+            found.pool,
+            found.backend,
+            pace.words()
+        ))?;
+        done.commit.tell(screen)?;
+        match done.remaining {
+            Some(remaining) if state != "ready" => {
+                screen.line(remaining.words("remain", screen))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// Which one it is.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub(crate) async fn find(&self, client: &Client) -> Result<Found, Error> {
         let Some((pool, backend)) = self.backend.split_once('/') else {
             return Err(Error::Usage(format!(
                 "{:?} is no POOL/BACKEND. The backends of a pool: tidegate get backends POOL",
                 self.backend
             )));
         };
-        let backend = named(client, pool, backend).await?;
-        let mut body = json!({ "state": state });
-        if let (Some(agent), Some(fields)) = (&self.agent, body.as_object_mut()) {
-            fields.insert("agent".into(), agent::named(client, agent).await?.into());
-        }
-        let call = Call::put(&["pools", pool, "backends", &backend, "state"]).json(&body);
-        let done: Commit = client
-            .send(call.wait_applied(self.wait.wait))
-            .await?
-            .json()?;
-        let seen = match &self.agent {
+        let agent = match &self.agent {
+            Some(agent) => Some(agent::named(client, agent).await?),
+            None => None,
+        };
+        Ok(Found {
+            backend: named(client, pool, backend).await?,
+            pool: pool.to_owned(),
+            agent,
+        })
+    }
+
+    /// On which agents, in words.
+    fn seen(&self) -> String {
+        match &self.agent {
             Some(agent) => format!(" as {agent} sees it"),
             None => String::new(),
-        };
-        screen.line(format!("{pool}/{backend}{seen}: {state}"))?;
-        done.tell(screen)
+        }
+    }
+}
+
+impl Pace {
+    fn body(self) -> Option<Value> {
+        if let Some(rate) = self.per_second {
+            return Some(json!({ "per_second": rate }));
+        }
+        let within = self.within?;
+        let within = humantime::format_duration(within).to_string();
+        Some(json!({ "within": within }))
+    }
+
+    fn words(self) -> String {
+        match (self.per_second, self.within) {
+            (Some(rate), _) => format!(", {rate} a second on each agent"),
+            (None, Some(time)) => format!(" within {}", humantime::format_duration(time)),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Deserialize)]
+struct Done {
+    #[serde(flatten)]
+    commit: Commit,
+    remaining: Option<Remaining>,
+}
+
+/// How many connections to a backend there still are, as agents said last.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Remaining {
+    pub(crate) agents: Vec<Value>,
+    oldest_at: Value,
+    connections: u64,
+}
+
+impl Remaining {
+    /// `12 connections remain on 2 agents; the oldest report is 16s old`.
+    pub(crate) fn words(&self, remain: &str, screen: &Screen<'_>) -> String {
+        if self.agents.is_empty() {
+            return "no agent has said yet how many connections it has".to_owned();
+        }
+        format!(
+            "{} {remain} on {}; the oldest report is {} old",
+            words::count(
+                usize::try_from(self.connections).unwrap_or(usize::MAX),
+                "connection"
+            ),
+            words::count(self.agents.len(), "agent"),
+            words::age(&self.oldest_at, "", screen.now())
+        )
     }
 }
 
@@ -108,8 +255,10 @@ mod tests {
     fn target(backend: &str, agent: Option<&str>) -> Target {
         Target {
             given: Given::default(),
-            backend: backend.into(),
-            agent: agent.map(str::to_owned),
+            place: Place {
+                backend: backend.into(),
+                agent: agent.map(str::to_owned),
+            },
             wait: Wait { wait: None },
         }
     }
@@ -135,7 +284,12 @@ mod tests {
         let mut captured = Captured::default();
         let target = target(backend, agent);
         target
-            .set("drain", &rest.client(), &mut captured.screen())
+            .set(
+                "drain",
+                Pace::default(),
+                &rest.client(),
+                &mut captured.screen(),
+            )
             .await?;
         Ok(captured.out())
     }
@@ -151,6 +305,48 @@ mod tests {
         }
         let last = rest.seen().pop().unwrap();
         assert_eq!(last.body, r#"{"state":"drain"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_pace_is_sent_and_what_remains_is_told() {
+        let rest = rest().await;
+        let answer = json!({ "revision": 2, "change": 3, "changed": true, "diff": [], "remaining": {
+            "connections": 12, "oldest_at": "2026-11-01T11:59:44Z", "agents": [{}, {}],
+        } });
+        rest.answer("PUT /pools/game/backends/hand/state", 200, &answer);
+        let (per_second, within) = (Some(5), Some(Duration::from_secs(600)));
+        for (state, per_second, within, sent, told) in [
+            (
+                "drain",
+                per_second,
+                None,
+                json!({ "per_second": 5 }),
+                "drain, 5 a second on each agent",
+            ),
+            (
+                "maintenance",
+                None,
+                within,
+                json!({ "within": "10m" }),
+                "maintenance within 10m",
+            ),
+        ] {
+            let mut captured = Captured::default();
+            let pace = Pace { per_second, within };
+            target("game/hand", None)
+                .set(state, pace, &rest.client(), &mut captured.screen())
+                .await
+                .unwrap();
+            assert_eq!(
+                captured.out(),
+                format!(
+                    "game/hand: {told}\nrevision 2, change 3\n\
+                     12 connections remain on 2 agents; the oldest report is 16s old\n"
+                )
+            );
+            let body: Value = serde_json::from_str(&rest.seen().pop().unwrap().body).unwrap();
+            assert_eq!(body, json!({ "state": state, "pace": sent }));
+        }
     }
 
     #[tokio::test]

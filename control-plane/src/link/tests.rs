@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 
 use super::*;
 use crate::clock;
-use crate::model::{AgentId, Author};
+use crate::model::{AgentId, Author, Pacing, Saying};
 use crate::store::NewCertificate;
 use crate::upkeep::OwnCertificate;
 
@@ -179,6 +179,11 @@ impl Cluster {
 
 fn author() -> Author {
     Author("a test".to_owned())
+}
+
+fn drain(pace: Option<Pacing>) -> Saying {
+    let state = AdminState::Drain;
+    Saying { state, pace }
 }
 
 /// A document for both roles; `idle` makes it another one for terminators.
@@ -745,7 +750,7 @@ async fn an_admin_state_is_a_change_without_a_revision() {
     let mut writing = cluster.store.write(&author()).await.unwrap();
     let (pool, backend) = ("node".parse().unwrap(), ":3000".parse().unwrap());
     writing
-        .set_admin_state(&pool, &backend, Some(agent.id), AdminState::Drain)
+        .set_admin_state(&pool, &backend, Some(agent.id), drain(None))
         .await
         .unwrap();
     writing.commit().await.unwrap();

@@ -1,11 +1,13 @@
 //! The facts that planning looks at: rows, never anybody's connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use sqlx::PgConnection;
 use tidegate_core::document::{AdminState, Labels, Name, Role};
 use tidegate_core::keyed::HashKey;
-use tidegate_core::plan::{Admin, AdminKey, Agent, Chain, Facts};
+use tidegate_core::plan::{Admin, AdminKey, Agent, Chain, Facts, Pace};
+use time::OffsetDateTime;
 
 use super::{StoreError, broken};
 
@@ -75,9 +77,12 @@ async fn certificates(connection: &mut PgConnection) -> Result<BTreeMap<Name, Ch
 async fn admin_states(
     connection: &mut PgConnection,
 ) -> Result<BTreeMap<AdminKey, Admin>, StoreError> {
-    let rows = sqlx::query!("select pool, backend, agent, state from admin_states")
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query!(
+        "select pool, backend, agent, state, pace_per_second, pace_since, pace_until
+         from admin_states"
+    )
+    .fetch_all(connection)
+    .await?;
     let mut states = BTreeMap::new();
     for row in rows {
         let bad = |why| broken("an admin state", why);
@@ -88,9 +93,31 @@ async fn admin_states(
             agent: agent.map_err(bad)?,
         };
         let state: AdminState = row.state.parse().map_err(bad)?;
-        states.insert(key, state.into());
+        let pace = pace(row.pace_per_second, row.pace_since, row.pace_until)?;
+        states.insert(key, Admin { state, pace });
     }
     Ok(states)
+}
+
+/// A pace as stored.
+pub(super) fn pace(
+    per_second: Option<i32>,
+    since: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
+) -> Result<Option<Pace>, StoreError> {
+    let bad = |why: &dyn std::fmt::Display| broken("a pace", why);
+    if let Some(rate) = per_second {
+        let rate = u32::try_from(rate).and_then(NonZeroU32::try_from);
+        return Ok(Some(Pace::PerSecond(rate.map_err(|why| bad(&why))?)));
+    }
+    let Some((since, until)) = since.zip(until) else {
+        return Ok(None);
+    };
+    let within = std::time::Duration::try_from(until - since).map_err(|why| bad(&why))?;
+    Ok(Some(Pace::Within {
+        since: u64::try_from(since.unix_timestamp_nanos() / 1_000_000).map_err(|why| bad(&why))?,
+        within: within.try_into().map_err(|why| bad(&why))?,
+    }))
 }
 
 /// Roles as stored.

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use super::{Store, StoreError, Writing, broken, facts, fingerprint, unsigned};
 
 pub(crate) use agents::{AgentMistake, AgentRow, HeldKey, ListenerSeen, Rollout, RunVersion};
-pub(crate) use backends::{AdminRow, BackendSeen};
+pub(crate) use backends::{AdminRow, BackendSeen, LiveTo};
 pub(crate) use clients::{LiveAt, Ranked, WindowSum};
 pub(crate) use overview::{AgentCounts, AuditRow, BackendCounts, ConnectionCounts, ReplicaSeen};
 

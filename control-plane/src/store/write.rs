@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sqlx::{Postgres, Transaction};
 use tidegate_core::diff::{self, ResourceChange};
-use tidegate_core::document::{AdminState, BackendName, Document, Mistake, Name};
+use tidegate_core::document::{BackendName, Document, Mistake, Name, Timeout};
 use tidegate_core::plan::{Facts, Planner};
 use tidegate_core::snapshot::{Fingerprint, Snapshot};
 use tidegate_proto::MAX_SNAPSHOT_BYTES;
@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{CHANNEL, Store, StoreError, broken, document, facts, signed, unsigned};
-use crate::model::{AgentId, Author, Commit, Numbers};
+use crate::model::{AgentId, Author, Commit, Numbers, Pacing, Saying};
 
 /// Why a write changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,8 @@ impl Writing {
         self.note(action, subject);
     }
 
-    /// Sets what operators say of a backend, on one agent or on all.
+    /// Sets what operators say of a backend, on one agent or on all. A pace that
+    /// ends begins now.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -125,7 +126,7 @@ impl Writing {
         pool: &Name,
         backend: &BackendName,
         agent: Option<AgentId>,
-        state: AdminState,
+        saying: Saying,
     ) -> Result<(), StoreError> {
         let (pool, backend, agent) = (pool.as_str(), backend.as_str(), agent.map(|a| a.0));
         if agent.is_none() {
@@ -138,16 +139,31 @@ impl Writing {
             .execute(&mut *self.transaction)
             .await?;
         }
+        let (per_second, within) = match saying.pace {
+            None => (None, None),
+            Some(Pacing::PerSecond(rate)) => (i32::try_from(rate.get()).ok(), None),
+            Some(Pacing::Within(time)) => (None, Some(time)),
+        };
+        // The statement's time, not the transaction's: that has waited for its turn.
+        // In whole milliseconds, as snapshots have it.
         sqlx::query!(
-            "insert into admin_states (pool, backend, agent, state, set_by)
-             values ($1, $2, $3, $4, $5)
+            "insert into admin_states (pool, backend, agent, state, set_by, pace_per_second,
+                                       pace_since, pace_until)
+             values ($1, $2, $3, $4, $5, $6,
+                     case when $7::float8 is not null
+                          then date_trunc('milliseconds', statement_timestamp()) end,
+                     date_trunc('milliseconds', statement_timestamp()) + make_interval(secs => $7))
              on conflict (pool, backend, agent) do update
-             set state = excluded.state, set_by = excluded.set_by, set_at = now()",
+             set state = excluded.state, set_by = excluded.set_by, set_at = now(),
+                 pace_per_second = excluded.pace_per_second, pace_since = excluded.pace_since,
+                 pace_until = excluded.pace_until",
             pool,
             backend,
             agent,
-            state.as_str(),
-            self.author.0
+            saying.state.as_str(),
+            self.author.0,
+            per_second,
+            within.map(|time: Timeout| time.duration().as_secs_f64())
         )
         .execute(&mut *self.transaction)
         .await?;
@@ -155,7 +171,7 @@ impl Writing {
             Some(agent) => format!("pools/{pool}/backends/{backend} on {agent}"),
             None => format!("pools/{pool}/backends/{backend}"),
         };
-        self.note(state.as_str(), &subject);
+        self.note(&saying.to_string(), &subject);
         Ok(())
     }
 

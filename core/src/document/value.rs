@@ -164,10 +164,21 @@ impl FromStr for Timeout {
             ))
         };
         let time = humantime::parse_duration(written).map_err(|_| bad())?;
-        if time < Duration::from_millis(1) || time > Self::LONGEST {
-            return Err(bad());
+        Self::try_from(time).map_err(|_| bad())
+    }
+}
+
+impl TryFrom<Duration> for Timeout {
+    type Error = BadValue;
+
+    fn try_from(time: Duration) -> Result<Self, BadValue> {
+        if (Duration::from_millis(1)..=Self::LONGEST).contains(&time) {
+            return Ok(Self(time));
         }
-        Ok(Self(time))
+        Err(BadValue(format!(
+            "{} is out of bounds: from 1ms to 366d",
+            humantime::format_duration(time)
+        )))
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use sqlx::PgConnection;
-use tidegate_core::document::AdminState;
+use tidegate_core::plan::Admin;
 use tidegate_core::snapshot::Fingerprint;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Store, StoreError, Writing, broken, counted, is_stale};
+use super::{Store, StoreError, Writing, broken, counted, facts, is_stale};
 
 /// A backend as an agent sees it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -49,12 +49,22 @@ pub(crate) struct CheckSeen {
     pub(crate) at: OffsetDateTime,
 }
 
+/// How many connections an agent last said that it has to a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveTo {
+    pub(crate) agent: Uuid,
+    pub(crate) connections: u64,
+    pub(crate) at: OffsetDateTime,
+    /// Reports have stopped: this says nothing about now.
+    pub(crate) stale: bool,
+}
+
 /// What operators say of a backend: on one agent, or on all.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminRow {
     pub(crate) backend: String,
     pub(crate) agent: Option<Uuid>,
-    pub(crate) state: AdminState,
+    pub(crate) said: Admin,
     pub(crate) set_by: String,
     pub(crate) set_at: OffsetDateTime,
 }
@@ -100,6 +110,33 @@ impl Store {
             });
         }
         Ok(seen)
+    }
+
+    /// How many connections agents have to one backend, by agent.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn live_to(
+        &self,
+        pool: &str,
+        backend: &str,
+        fresh_since: OffsetDateTime,
+    ) -> Result<Vec<LiveTo>, StoreError> {
+        let rows = sqlx::query!(
+            "select agent, in_flight, at from observed_backends
+             where pool = $1 and backend = $2 order by agent",
+            pool,
+            backend
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let seen = rows.into_iter().map(|row| LiveTo {
+            agent: row.agent,
+            connections: counted(row.in_flight),
+            at: row.at,
+            stale: is_stale(row.at, fresh_since),
+        });
+        Ok(seen.collect())
     }
 
     /// What operators say of the backends of a pool.
@@ -161,7 +198,8 @@ async fn admin_states(
     pool: &str,
 ) -> Result<Vec<AdminRow>, StoreError> {
     let rows = sqlx::query!(
-        "select backend, agent, state, set_by, set_at from admin_states where pool = $1
+        "select backend, agent, state, pace_per_second, pace_since, pace_until, set_by, set_at
+         from admin_states where pool = $1
          order by backend, agent nulls first",
         pool
     )
@@ -170,10 +208,14 @@ async fn admin_states(
     rows.into_iter()
         .map(|row| {
             let state = row.state.parse();
+            let pace = facts::pace(row.pace_per_second, row.pace_since, row.pace_until)?;
             Ok(AdminRow {
                 backend: row.backend,
                 agent: row.agent,
-                state: state.map_err(|why| broken("an admin state", why))?,
+                said: Admin {
+                    state: state.map_err(|why| broken("an admin state", why))?,
+                    pace,
+                },
                 set_by: row.set_by,
                 set_at: row.set_at,
             })
