@@ -23,6 +23,7 @@ mod etag;
 mod extract;
 mod ip_stats;
 mod join_tokens;
+mod kill;
 mod layers;
 mod listeners;
 mod names;
@@ -143,6 +144,7 @@ fn routes() -> OpenApiRouter<Api> {
             backends::delete_backend
         ))
         .routes(routes!(states::read_state, states::put_state))
+        .routes(routes!(kill::kill_backend))
         .routes(routes!(policies::list_policies))
         .routes(routes!(
             policies::read_policy,

@@ -14,6 +14,7 @@ mod commit;
 pub(crate) mod connection;
 pub(crate) mod error;
 mod get;
+mod kill;
 mod nearest;
 mod problem;
 mod revision;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Maintenance(state::Emptying),
     /// Use a backend normally again.
     Ready(state::Target),
+    /// Close the live connections to a backend now; its state stays.
+    Kill(kill::Kill),
     /// Agents.
     Agent(agent::Agents),
     /// Revisions of the document.
@@ -97,6 +100,7 @@ impl Command {
             Self::Drain(target) => target.run("drain", screen).await,
             Self::Maintenance(target) => target.run("maintenance", screen).await,
             Self::Ready(target) => target.run("ready", screen).await,
+            Self::Kill(kill) => kill.run(screen).await,
             Self::Agent(agents) => agents.run(screen).await,
             Self::Revision(revisions) => revisions.run(screen).await,
             Self::Top(top) => top.run(screen).await,

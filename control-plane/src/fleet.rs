@@ -1,5 +1,6 @@
 //! Who is connected to this control plane, and what each should do next. One slot
-//! per agent, latest wins: a slow agent costs no memory, whatever happens meanwhile.
+//! per agent, latest wins, and room for a few commands: a slow agent costs no memory,
+//! whatever happens meanwhile.
 //!
 //! An agent that dials again may be here twice for a moment. The newer stream
 //! counts: it takes the place, the older one is told to end, and when that cleans
@@ -8,10 +9,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::model::{AgentId, Desired};
+use crate::model::{AgentId, Command, Desired};
+
+/// Commands that wait to be said to one agent; more are not said.
+const COMMANDS: usize = 16;
 
 /// What an agent should do next.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -47,6 +51,7 @@ struct Entry {
     /// Its name in the database.
     session: Uuid,
     wanted: watch::Sender<Wanted>,
+    commands: mpsc::Sender<Command>,
 }
 
 /// An agent's place, given back when dropped.
@@ -56,6 +61,8 @@ pub(crate) struct Registration {
     generation: u64,
     /// What it should do; closed when a newer stream has taken the place.
     pub(crate) wanted: watch::Receiver<Wanted>,
+    /// What it is to do once.
+    pub(crate) commands: mpsc::Receiver<Command>,
 }
 
 impl Drop for Registration {
@@ -83,10 +90,12 @@ impl Fleet {
             Wanted::Nothing
         };
         let (sender, wanted) = watch::channel(first);
+        let (orders, commands) = mpsc::channel(COMMANDS);
         let entry = Entry {
             generation,
             session,
             wanted: sender,
+            commands: orders,
         };
         entries.by_agent.insert(agent, entry);
         Registration {
@@ -94,6 +103,7 @@ impl Fleet {
             agent,
             generation,
             wanted,
+            commands,
         }
     }
 
@@ -123,6 +133,13 @@ impl Fleet {
             }
             news
         });
+    }
+
+    /// Says what an agent is to do once; answers whether there was room.
+    pub(crate) fn order(&self, agent: AgentId, command: Command) -> bool {
+        let entries = self.entries();
+        let entry = entries.by_agent.get(&agent);
+        entry.is_some_and(|entry| entry.commands.try_send(command).is_ok())
     }
 
     /// Tells an agent that it was revoked.
@@ -166,6 +183,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tidegate_core::snapshot::Fingerprint;
+    use tidegate_proto::convert::CutBackend;
 
     fn agent(number: u8) -> AgentId {
         AgentId(Uuid::from_u128(number.into()))
@@ -218,6 +236,28 @@ mod tests {
         let after = fleet.register(agent(2), Uuid::nil());
         assert_eq!(*before.wanted.borrow(), Wanted::Reconnect);
         assert_eq!(*after.wanted.borrow(), Wanted::Reconnect);
+    }
+
+    #[test]
+    fn commands_go_to_the_youngest_stream_and_wait_in_a_bounded_row() {
+        let fleet = Arc::new(Fleet::default());
+        let command = |number| Command {
+            number,
+            cut: CutBackend {
+                pool: "p".parse().unwrap(),
+                backend: "b".parse().unwrap(),
+            },
+        };
+        assert!(!fleet.order(agent(1), command(0)), "nobody is here");
+        let mut older = fleet.register(agent(1), Uuid::nil());
+        let mut newer = fleet.register(agent(1), Uuid::nil());
+        for number in 0..16 {
+            assert!(fleet.order(agent(1), command(number)));
+        }
+        assert!(!fleet.order(agent(1), command(16)));
+        assert!(older.commands.try_recv().is_err());
+        assert_eq!(newer.commands.try_recv().unwrap().number, 0);
+        assert!(fleet.order(agent(1), command(17)));
     }
 
     #[derive(Clone, Debug)]

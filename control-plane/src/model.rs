@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::diff::ResourceChange;
 use tidegate_core::document::{AdminState, Labels, Mistake, Role, Timeout};
 use tidegate_core::snapshot::Fingerprint;
+use tidegate_proto::convert::CutBackend;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -115,6 +116,15 @@ impl fmt::Display for Saying {
             Some(Pacing::Within(time)) => write!(f, " within {time}"),
         }
     }
+}
+
+/// What a connected agent is to do once, and now.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    /// Names it among all commands of the cluster.
+    pub(crate) number: u64,
+    /// Whose connections it is to cut.
+    pub(crate) cut: CutBackend,
 }
 
 /// What an agent tells of itself when it joins.

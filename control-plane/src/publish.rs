@@ -76,12 +76,24 @@ impl Publisher {
     async fn follow(&self, listener: &mut PgListener, seen: &mut Seen) -> Result<(), StoreError> {
         loop {
             self.look(seen).await?;
+            self.pass_on().await?;
             match tokio::time::timeout(POLL, listener.recv()).await {
                 // Which change it was plays no part: the numbers are read.
                 Ok(Ok(_)) | Err(_) => {}
                 Ok(Err(error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// Hands commands to the agents that are connected here.
+    async fn pass_on(&self) -> Result<(), StoreError> {
+        for (agent, command) in self.store.take_commands(|| self.fleet.agents()).await? {
+            let number = command.number;
+            if !self.fleet.order(agent, command) {
+                tracing::warn!(%agent, number, "a command was not said: the agent has left or is slow");
+            }
+        }
+        Ok(())
     }
 
     /// Tells connected agents what changed since the last look.

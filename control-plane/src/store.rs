@@ -7,6 +7,7 @@
 
 mod agents;
 mod api_tokens;
+mod commands;
 mod document;
 mod facts;
 mod history;
@@ -35,6 +36,7 @@ use crate::seal::{Kek, SealError};
 
 pub(crate) use agents::{AgentState, Presence};
 pub(crate) use api_tokens::{KnownApiToken, NewApiToken, StoredApiToken};
+pub(crate) use commands::CommandOutcome;
 pub(crate) use history::Revision;
 pub(crate) use joining::JoinRefusal;
 pub(crate) use secrets::NewCertificate;

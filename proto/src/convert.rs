@@ -3,7 +3,7 @@
 //! ends the stream it came on.
 
 use tidegate_core::addr::ClientKey;
-use tidegate_core::document::Mistake;
+use tidegate_core::document::{BackendName, Mistake, Name};
 use tidegate_core::snapshot::Fingerprint;
 use uuid::Uuid;
 
@@ -110,6 +110,39 @@ impl From<v1::Mistake> for Mistake {
     }
 }
 
+/// Whose connections are to be cut: a backend, by its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutBackend {
+    /// Its pool.
+    pub pool: Name,
+    /// Its name there.
+    pub backend: BackendName,
+}
+
+impl From<CutBackend> for v1::CutBackend {
+    fn from(cut: CutBackend) -> Self {
+        Self {
+            pool: cut.pool.to_string(),
+            backend: cut.backend.to_string(),
+        }
+    }
+}
+
+impl TryFrom<v1::CutBackend> for CutBackend {
+    type Error = BadMessage;
+
+    fn try_from(wire: v1::CutBackend) -> Result<Self, BadMessage> {
+        let backend = wire.backend.parse();
+        Ok(Self {
+            pool: wire
+                .pool
+                .parse()
+                .map_err(|_| BadMessage::Malformed("pool"))?,
+            backend: backend.map_err(|_| BadMessage::Malformed("backend"))?,
+        })
+    }
+}
+
 /// A snapshot's canonical bytes as they are sent: encoded once, shared by all
 /// agents that get them.
 #[derive(Clone, Debug)]
@@ -207,6 +240,24 @@ mod tests {
             assert!(encoded.len() <= plain.len());
             let (read, bytes) = snapshot(encoded.message(version(&plain))).unwrap();
             assert_eq!((read, bytes), (version(&plain), plain));
+        }
+    }
+
+    #[test]
+    fn a_backend_survives_the_wire_and_what_cannot_name_one_is_refused() {
+        let cut = CutBackend {
+            pool: "node".parse().unwrap(),
+            backend: "127.0.0.1:3000".parse().unwrap(),
+        };
+        let wire = v1::CutBackend::from(cut.clone());
+        assert_eq!(CutBackend::try_from(wire.clone()), Ok(cut));
+        for (pool, backend, field) in [("No", ":1", "pool"), ("node", "", "backend")] {
+            let wire = v1::CutBackend {
+                pool: pool.to_owned(),
+                backend: backend.to_owned(),
+            };
+            let refused = CutBackend::try_from(wire);
+            assert_eq!(refused, Err(BadMessage::Malformed(field)));
         }
     }
 

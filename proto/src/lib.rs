@@ -42,6 +42,8 @@ pub const SERVER_NAME: &str = "control-plane.tidegate.internal";
 pub mod feature {
     /// The agent carries out `Command.cut_clients`.
     pub const CUT_CLIENTS: &str = "cut_clients";
+    /// The agent carries out `Command.cut_backend`.
+    pub const CUT_BACKEND: &str = "cut_backend";
 }
 
 /// The metadata key by which an error says what kind it is, for programs;

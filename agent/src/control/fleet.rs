@@ -17,7 +17,7 @@ use tidegate_core::backoff::Backoff;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::Mistake;
 use tidegate_core::snapshot::Snapshot;
-use tidegate_proto::convert::Version;
+use tidegate_proto::convert::{CutBackend, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -62,7 +62,14 @@ pub(super) enum Order {
     /// These clients are to go.
     CutClients {
         net: IpNet,
-        done: oneshot::Sender<()>,
+        /// How many connections that were.
+        done: oneshot::Sender<usize>,
+    },
+    /// The connections to this backend are to go.
+    CutBackend {
+        whose: CutBackend,
+        /// How many connections that were.
+        done: oneshot::Sender<usize>,
     },
     /// ACME may ask for these, and no others.
     Challenges(Challenges),
@@ -210,7 +217,10 @@ impl Fleet {
                     // Nobody waits when the session has ended meanwhile.
                     let _ = done.send(applied);
                 }
-                Order::CutClients { net, done } => cut(&plane.applier.workers, net, done),
+                Order::CutClients { net, done } => cut_clients(&plane.applier.workers, net, done),
+                Order::CutBackend { whose, done } => {
+                    cut_backend(&plane.applier.workers, &whose, done);
+                }
                 Order::Challenges(answers) => plane.applier.state.set_challenges(answers),
                 Order::Revoked => return Ending::Revoked,
             }
@@ -224,7 +234,8 @@ impl Fleet {
         while let Some(order) = self.orders.recv().await {
             match order {
                 Order::Apply { done, .. } => drop(done),
-                Order::CutClients { net, done } => cut(workers, net, done),
+                Order::CutClients { net, done } => cut_clients(workers, net, done),
+                Order::CutBackend { whose, done } => cut_backend(workers, &whose, done),
                 Order::Challenges(_) => {}
                 // Its files are gone already, and it is on its way out.
                 Order::Revoked => {}
@@ -234,11 +245,18 @@ impl Fleet {
     }
 }
 
-fn cut(workers: &Workers, net: IpNet, done: oneshot::Sender<()>) {
+fn cut_clients(workers: &Workers, net: IpNet, done: oneshot::Sender<usize>) {
     let cut = workers.cut_clients(net);
     tracing::info!(%net, connections = cut, "clients cut");
     // Nobody waits when the session has ended meanwhile.
-    let _ = done.send(());
+    let _ = done.send(cut);
+}
+
+fn cut_backend(workers: &Workers, whose: &CutBackend, done: oneshot::Sender<usize>) {
+    let CutBackend { pool, backend } = whose;
+    let cut = workers.cut_backend(pool, backend);
+    tracing::info!(%pool, %backend, connections = cut, "a backend's connections cut");
+    let _ = done.send(cut);
 }
 
 async fn apply(

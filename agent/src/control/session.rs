@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::{Cidr, Mistake};
 use tidegate_core::snapshot::Snapshot;
-use tidegate_proto::convert::{self, BadMessage, Version};
+use tidegate_proto::convert::{self, BadMessage, CutBackend, Version};
 use tidegate_proto::v1::agent_link_client::AgentLinkClient;
 use tidegate_proto::v1::agent_message::Message as Said;
 use tidegate_proto::v1::command::Command;
@@ -207,7 +207,9 @@ impl Session<'_> {
         let bytes = |f: &tidegate_core::snapshot::Fingerprint| f.as_bytes().to_vec();
         Hello {
             protocol_version: PROTOCOL_VERSION,
-            features: vec![feature::CUT_CLIENTS.to_owned()],
+            features: [feature::CUT_CLIENTS, feature::CUT_BACKEND]
+                .map(str::to_owned)
+                .into(),
             boot_id: self.link.boot.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: self.link.address.to_string(),
@@ -347,21 +349,21 @@ impl Session<'_> {
 
     async fn command(&mut self, command: v1::Command) -> Result<(), Ended> {
         let number = command.number;
-        let error = match command.command {
-            Some(Command::CutClients(net)) => match net.parse::<Cidr>() {
-                Ok(net) => {
-                    let (done, answer) = oneshot::channel();
-                    let net = net.net();
-                    self.order(Order::CutClients { net, done }).await?;
-                    answer.await.map_err(|_| SessionError::Stopping)?;
-                    String::new()
-                }
-                Err(error) => error.to_string(),
-            },
-            None => "this version of the agent does not know the command".into(),
+        let (done, answer) = oneshot::channel();
+        let (error, connections) = match ordered(command, done) {
+            Ok(order) => {
+                self.order(order).await?;
+                let cut = answer.await.map_err(|_| SessionError::Stopping)?;
+                (String::new(), u64::try_from(cut).unwrap_or(u64::MAX))
+            }
+            Err(error) => (error, 0),
         };
-        self.say(Said::CommandResult(CommandResult { number, error }))
-            .await
+        self.say(Said::CommandResult(CommandResult {
+            number,
+            error,
+            connections,
+        }))
+        .await
     }
 
     async fn state(
@@ -389,6 +391,22 @@ impl Session<'_> {
         };
         let sent = self.answers.send(message).await;
         sent.map_err(|_| SessionError::Closed.into())
+    }
+}
+
+/// What a command comes to; in words why to nothing.
+fn ordered(command: v1::Command, done: oneshot::Sender<usize>) -> Result<Order, String> {
+    match command.command {
+        Some(Command::CutClients(net)) => {
+            let net = net.parse::<Cidr>().map_err(|error| error.to_string())?;
+            let net = net.net();
+            Ok(Order::CutClients { net, done })
+        }
+        Some(Command::CutBackend(whose)) => {
+            let whose = CutBackend::try_from(whose).map_err(|error| error.to_string())?;
+            Ok(Order::CutBackend { whose, done })
+        }
+        None => Err("this version of the agent does not know the command".into()),
     }
 }
 

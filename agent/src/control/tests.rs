@@ -149,6 +149,13 @@ fn unbound(admin: AdminState) -> Snapshot {
     snapshot
 }
 
+fn cut_backend(backend: &str) -> Ordered {
+    Ordered::CutBackend(v1::CutBackend {
+        pool: "back".to_owned(),
+        backend: backend.to_owned(),
+    })
+}
+
 fn pair() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -363,6 +370,8 @@ async fn a_command_is_carried_out_or_refused_in_words() {
             for (command, refused) in [
                 (Some(Ordered::CutClients("192.0.2.0/24".into())), false),
                 (Some(Ordered::CutClients("nobody".into())), true),
+                (Some(cut_backend("a")), false),
+                (Some(cut_backend("")), true),
                 (None, true),
             ] {
                 session
@@ -661,6 +670,29 @@ async fn an_agent_that_drains_still_cuts_clients_and_hears_that_it_is_revoked() 
     for gone in ["identity.json", "cache", "cache.key"] {
         assert!(!is_here(&stage.path("state").join(gone)), "{gone}");
     }
+}
+
+#[tokio::test]
+async fn the_connections_to_a_backend_are_cut_and_counted_and_no_others() {
+    let kinds = [SignalKind::hangup(), SignalKind::interrupt()];
+    to_the_end(kinds, async |_, mut session, at, _| {
+        // One on each backend.
+        let (mut one, mut other) = (client(1, at).await, client(2, at).await);
+        for left in [1, 0] {
+            let backend = if left == 1 { "a" } else { "b" };
+            let command = Some(cut_backend(backend));
+            let command = v1::Command { number: 1, command };
+            session.tell(Told::Command(command)).await;
+            match session.said().await {
+                Said::CommandResult(result) => assert_eq!(result.connections, 1, "{backend}"),
+                _ => panic!("no result"),
+            }
+            let lives = [echoes(&mut one).await, echoes(&mut other).await];
+            assert_eq!(lives.into_iter().filter(|lives| *lives).count(), left);
+        }
+        signal(Signal::HUP);
+    })
+    .await;
 }
 
 #[tokio::test]

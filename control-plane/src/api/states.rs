@@ -227,7 +227,7 @@ async fn remaining(api: &Api, pool: &str, backend: &str) -> Result<Remaining, Pr
 
 /// The backend's place, when there is one: listed by the document, or an agent that
 /// serves the listener the pool discovers.
-fn known(
+pub(super) fn known(
     document: &Document,
     fleet: &[plan::Agent],
     pool: &str,
@@ -251,7 +251,11 @@ fn known(
     Ok((pool.name.clone(), found.clone()))
 }
 
-fn known_agent(fleet: &[plan::Agent], wanted: Option<Uuid>) -> Result<Option<AgentId>, Problem> {
+/// An agent of the fleet, where one is wanted.
+pub(super) fn known_agent(
+    fleet: &[plan::Agent],
+    wanted: Option<Uuid>,
+) -> Result<Option<AgentId>, Problem> {
     let Some(wanted) = wanted else {
         return Ok(None);
     };

@@ -16,7 +16,7 @@ use crate::model::ApiRole::{self, Admin, Operator, Viewer};
 const UUID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Every route, with the least role that may use it.
-const ROUTES: [(Method, &str, ApiRole); 42] = [
+const ROUTES: [(Method, &str, ApiRole); 43] = [
     (Method::GET, "/config", Viewer),
     (Method::PUT, "/config", Operator),
     (Method::GET, "/listeners", Viewer),
@@ -39,6 +39,11 @@ const ROUTES: [(Method, &str, ApiRole); 42] = [
     (
         Method::PUT,
         "/pools/{name}/backends/{backend}/state",
+        Operator,
+    ),
+    (
+        Method::POST,
+        "/pools/{name}/backends/{backend}/kill",
         Operator,
     ),
     (Method::GET, "/policies", Viewer),

@@ -188,12 +188,24 @@ struct Done {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Remaining {
-    pub(crate) agents: Vec<Value>,
+    agents: Vec<Value>,
     oldest_at: Value,
     connections: u64,
 }
 
 impl Remaining {
+    /// The same on one agent alone.
+    pub(crate) fn on(self, agent: &str) -> Self {
+        let mut agents = self.agents;
+        agents.retain(|seen| seen["agent"] == agent);
+        let only = |field| agents.first().and_then(|seen| seen.get(field));
+        Self {
+            oldest_at: only("at").cloned().unwrap_or_default(),
+            connections: only("connections").and_then(Value::as_u64).unwrap_or(0),
+            agents,
+        }
+    }
+
     /// `12 connections remain on 2 agents; the oldest report is 16s old`.
     pub(crate) fn words(&self, remain: &str, screen: &Screen<'_>) -> String {
         if self.agents.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_core::addr::unmapped;
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_proto::convert::{self, BadMessage, Version};
-use tidegate_proto::{PROTOCOL_VERSION, v1};
+use tidegate_proto::{PROTOCOL_VERSION, feature, v1};
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 use uuid::Uuid;
@@ -64,6 +64,8 @@ pub(super) struct Hello {
     pub(super) health_port: u16,
     pub(super) snapshot: Option<Version>,
     pub(super) secrets: Vec<Fingerprint>,
+    /// Whether it can cut the connections to a backend.
+    pub(super) cuts_backends: bool,
     /// Ticket keys, bans, challenges.
     pub(super) lanes: [u64; 3],
 }
@@ -93,6 +95,7 @@ impl Hello {
                 .iter()
                 .map(|f| convert::fingerprint(f))
                 .collect::<Result<_, _>>()?,
+            cuts_backends: wire.features.iter().any(|f| f == feature::CUT_BACKEND),
             lanes: [wire.ticket_keys, wire.bans, wire.challenges],
         })
     }

@@ -33,6 +33,12 @@ pub(super) fn read(status: v1::SnapshotStatus) -> Result<Applied, BadMessage> {
     })
 }
 
+/// One line of an agent, as it is kept: without control characters.
+pub(super) fn text(said: &str) -> String {
+    let shown = said.chars().filter(|c| !c.is_control());
+    shown.take(TEXT).collect()
+}
+
 fn bounded(wire: v1::Mistake) -> Mistake {
     let cut = |text: String| text.chars().take(TEXT).collect::<String>();
     Mistake::new(cut(wire.pointer), cut(wire.message))
@@ -69,6 +75,12 @@ mod tests {
         assert_eq!(mistakes.len(), MISTAKES);
         assert_eq!(mistakes[0].pointer, "/listeners/edge");
         assert_eq!(mistakes[0].message.len(), TEXT);
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_holds_no_control_character() {
+        assert_eq!(text("no\0t\nhere"), "nothere");
+        assert_eq!(text(&"x".repeat(5000)).len(), TEXT);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! One agent's session: what it should run, and what it says of that. One
 //! snapshot is under way at a time; when the agent has answered, the latest that
 //! is wanted by then goes next. Keys go before the snapshot that names them, and
-//! the snapshot waits for their acknowledgement.
+//! the snapshot waits for their acknowledgement. Commands wait for nothing
+//! (`commands`).
 //!
 //! The database may go away while a session lives: what could not be written or
 //! read is tried again, and the agent notices nothing.
+
+mod commands;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -77,6 +80,7 @@ pub(super) async fn begin(
         runs: hello.snapshot,
         refused: None,
         greeted: false,
+        cuts_backends: hello.cuts_backends,
         owed: Owed::Nothing,
         unsaid: None,
         retry: false,
@@ -117,6 +121,8 @@ struct Session {
     refused: Option<(Fingerprint, Instant)>,
     /// Whether it was told what it should run at all.
     greeted: bool,
+    /// Whether it understands that command.
+    cuts_backends: bool,
     owed: Owed,
     /// What it said and the database has not heard.
     unsaid: Option<Applied>,
@@ -222,6 +228,7 @@ impl Session {
                     changed.map_err(|_| End::Replaced)?;
                     self.next().await?;
                 }
+                Some(command) = self.place.commands.recv() => self.command(command).await?,
                 message = incoming.message() => match message {
                     Ok(Some(v1::AgentMessage { message: Some(message) })) => {
                         self.heard(message).await?;
@@ -415,11 +422,7 @@ impl Session {
             Up::Hello(_) => Err(End::Protocol("a second Hello")),
             Up::SnapshotStatus(status) => self.heard_status(status).await,
             Up::SecretsAck(ack) => self.heard_keys(ack).await,
-            Up::CommandResult(result) => {
-                let agent = self.peer.agent;
-                tracing::info!(%agent, number = result.number, error = result.error, "command done");
-                Ok(())
-            }
+            Up::CommandResult(result) => self.heard_result(result).await,
             Up::TicketKeysAck(_) | Up::BansAck(_) | Up::ChallengesAck(_) => Ok(()),
         }
     }

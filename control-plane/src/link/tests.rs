@@ -16,7 +16,7 @@ use tidegate_proto::v1::agent_message::Message as Up;
 use tidegate_proto::v1::control_message::Message as Down;
 use tidegate_proto::v1::enrollment_client::EnrollmentClient;
 use tidegate_proto::v1::snapshot_status::State;
-use tidegate_proto::{REASON, SERVER_NAME, reason};
+use tidegate_proto::{REASON, SERVER_NAME, feature, reason};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -758,6 +758,74 @@ async fn an_admin_state_is_a_change_without_a_revision() {
     assert_eq!(version.revision, before.revision);
     assert!(version.change > before.change);
     assert!(String::from_utf8(bytes).unwrap().contains("\"drain\""));
+}
+
+#[tokio::test]
+async fn a_command_reaches_an_agent_whichever_control_plane_it_is_connected_to() {
+    let cluster = Cluster::new().await;
+    let servers = [cluster.serve().await, cluster.serve().await];
+    let (mut agents, mut sessions) = (Vec::new(), Vec::new());
+    for (server, features) in [
+        (&servers[0], vec![feature::CUT_BACKEND.to_owned()]),
+        (&servers[1], vec![feature::CUT_BACKEND.to_owned()]),
+        (&servers[1], Vec::new()),
+    ] {
+        let agent = cluster.agent(server, Role::Balancer).await;
+        let hello = v1::Hello {
+            features,
+            ..agent.hello()
+        };
+        let mut session = agent.session_with(server, hello).await.unwrap();
+        session.apply().await;
+        agents.push(agent.id.0);
+        sessions.push(session);
+    }
+    let (pool, backend) = ("node".parse().unwrap(), ":3000".parse().unwrap());
+    let told = cluster
+        .store
+        .cut_backend(&author(), &pool, &backend, None)
+        .await
+        .unwrap();
+    assert_eq!(told.len(), 3);
+    for (session, cut) in sessions.iter_mut().zip([3, 4]) {
+        let Ok(Down::Command(command)) = session.next().await else {
+            panic!("another message than a command");
+        };
+        let named = v1::CutBackend {
+            pool: "node".to_owned(),
+            backend: ":3000".to_owned(),
+        };
+        let wanted = Some(v1::command::Command::CutBackend(named));
+        assert_eq!(command.command, wanted);
+        // Another agent's is none of its business.
+        for number in told.iter().map(|number| u64::try_from(*number).unwrap()) {
+            session
+                .say(Up::CommandResult(v1::CommandResult {
+                    number,
+                    error: String::new(),
+                    connections: if number == command.number { cut } else { 99 },
+                }))
+                .await;
+        }
+    }
+    let outcomes = soon("all answers", async {
+        loop {
+            let outcomes = cluster.store.command_outcomes(&told).await.unwrap();
+            if outcomes.iter().all(|outcome| outcome.done) {
+                return outcomes;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let cut = |agent| {
+        let mut outcomes = outcomes.iter();
+        let outcome = outcomes.find(|outcome| outcome.agent == agent).unwrap();
+        (outcome.connections, outcome.error.is_some())
+    };
+    assert_eq!(cut(agents[0]), (3, false));
+    assert_eq!(cut(agents[1]), (4, false));
+    assert_eq!(cut(agents[2]), (0, true), "its version cannot");
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Snapshots that nobody should run any more, old reports, and what agents
+    /// Snapshots that nobody should run any more, old reports and commands, and what agents
     /// that left were seen to do.
     ///
     /// # Errors
@@ -146,6 +146,9 @@ impl Store {
         transaction.commit().await?;
         // A repeat comes within minutes; after that nobody asks.
         sqlx::query!("delete from reports where at < now() - interval '1 day'")
+            .execute(&self.pool)
+            .await?;
+        sqlx::query!("delete from commands where at < now() - interval '1 day'")
             .execute(&self.pool)
             .await?;
         sqlx::query!(
