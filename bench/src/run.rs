@@ -13,12 +13,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
+use self::fast_open::FastOpen;
 use crate::report;
 use crate::results::{FORMAT, Outcome, Results, Row, Scenario, System};
 use crate::scenario::{Entrant, Experiment, Figures, Processors, Scale, experiments};
 use crate::stage::{Programs, Stage};
 use crate::systems::Trouble;
 
+mod fast_open;
 mod surroundings;
 
 /// What one start, measurement and stop of a system may take.
@@ -50,6 +52,7 @@ pub struct Settings {
 /// fail are rows of the results.
 pub async fn run(settings: &Settings) -> anyhow::Result<Results> {
     surroundings::raise_descriptor_limit();
+    let _fast_open = FastOpen::everywhere();
     let began = Instant::now();
     let started = OffsetDateTime::now_utc().format(&Rfc3339)?;
     let stage = Stage::new(settings.programs.clone())?;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use sha2::{Digest, Sha256};
 
+use super::fast_open::FastOpen;
 use crate::load::tools::output;
 use crate::results::Machine;
 use crate::scenario::Processors;
@@ -88,6 +89,7 @@ pub(super) fn machine(processors: &Processors) -> Machine {
 /// What each program tells; those that are missing are left out.
 pub(super) async fn versions(programs: &Programs) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
+    versions.insert("net.ipv4.tcp_fastopen".to_owned(), FastOpen::now());
     for (name, argument) in PROGRAMS {
         let Some(file) = find_program(name) else {
             continue;
