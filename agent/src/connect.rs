@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_core::addr::ClientAddr;
 use tidegate_core::pick::{Ask, Balance, Choice};
 use tokio::io::AsyncWriteExt;
 
@@ -80,7 +81,7 @@ impl Wanted<'_> {
                 }) => {
                     backend.facts.connected();
                     self.send_rest(&mut stream, sent).await?;
-                    let held = held.from_port(port);
+                    let held = held.with_port(port);
                     return Ok(Upstream { stream, held });
                 }
                 Err(error) => last = Some(self.failed(&backend, &error)?),
@@ -123,7 +124,7 @@ impl Wanted<'_> {
     }
 
     fn ask(&self) -> Ask {
-        let client = self.connection.live.client().map(|client| client.key());
+        let client = self.connection.live.client().map(ClientAddr::key);
         let source = self.pool.source.as_ref().zip(client);
         let random = self.pool.spec.balance == Balance::RandomTwo;
         Ask {

@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_given_back_when_half_of_a_crowd_has_left_and_once() {
+    fn memory_is_given_back_each_time_half_of_a_crowd_has_left() {
         let mut crowd = Crowd::default();
         let looks = [0, 900, 0, 5000, 4000, 2500, 2400, 1300, 1200, 600, 0];
         let left: Vec<_> = looks
             .into_iter()
             .filter(|live| crowd.has_left(*live))
             .collect();
-        assert_eq!(left, [2500, 1200]);
+        assert_eq!(left, [2500, 1200, 600]);
     }
 }

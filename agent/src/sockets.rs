@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tidegate_core::document::UserTimeout;
 use tidegate_core::snapshot::{Listener, Work};
 
 use crate::sys;
@@ -47,7 +48,7 @@ impl Options {
         Self {
             backlog: listener.tcp.backlog.get(),
             keepalive: listener.tcp.keepalive.duration(),
-            user_timeout: listener.tcp.user_timeout.map(|time| time.duration()),
+            user_timeout: listener.tcp.user_timeout.map(UserTimeout::duration),
             seconds_for_data: if client_speaks { waits } else { 0 },
             fast_open: matches!(listener.work, Work::Terminate(_)),
         }

@@ -430,10 +430,10 @@ mod tests {
                 .is_none()
             {}
         };
-        observe(&Err("connect: refused".into()));
+        observe(&Err("connect: refused"));
         assert_eq!(told(&seen), ["b", "a"]);
         assert_eq!(told(&seen), ["b", "a"]);
-        observe(&Ok("accepted".into()));
+        observe(&Ok("accepted"));
         assert_eq!(told(&seen), ["b", "a"], "it is up again since the last one");
         assert_eq!(told(&seen), ["a", "b"]);
     }

@@ -1,12 +1,12 @@
 //! What is known of pools and their backends, as this agent sees them: health,
 //! ejection, what agents say of their own weight, and the connections each has.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use tidegate_core::document::{BackendName, Name, Passive};
+use tidegate_core::document::{BackendName, Name, Passive, Timeout};
 use tidegate_core::ejection::{self, Ejection};
 use tidegate_core::health::{Health, Outcome, Pace, Start, Transition};
 use tidegate_core::pick::Tier;
@@ -98,7 +98,7 @@ impl PoolFacts {
         match serving {
             Serving::Primary => tracing::info!(%pool, by, "pool served again"),
             Serving::Backup => {
-                tracing::warn!(%pool, by, "pool served by backups: all others are down")
+                tracing::warn!(%pool, by, "pool served by backups: all others are down");
             }
             Serving::FailOpen => {
                 tracing::warn!(%pool, by, "pool served by backends that are down: all are");
@@ -240,8 +240,8 @@ impl BackendFacts {
     pub(crate) fn pace(&self, check: &Check) -> Duration {
         lock(&self.health).pace(&Pace {
             interval: check.interval.duration(),
-            fast: check.fast_interval.map(|time| time.duration()),
-            down: check.down_interval.map(|time| time.duration()),
+            fast: check.fast_interval.map(Timeout::duration),
+            down: check.down_interval.map(Timeout::duration),
         })
     }
 
@@ -303,16 +303,12 @@ impl BackendFacts {
 fn ejecting(passive: Passive) -> ejection::Rules {
     let rules = match passive {
         Passive::Eject(rules) => rules,
-        Passive::Off => Default::default(),
+        // Never asked.
+        Passive::Off => Ejecting::default(),
     };
+    let failures = u8::try_from(rules.failures.get()).unwrap_or(u8::MAX);
     ejection::Rules {
-        failures: rules
-            .failures
-            .get()
-            .try_into()
-            .map_or(std::num::NonZeroU8::MAX, |n: u8| {
-                std::num::NonZeroU8::new(n).unwrap_or(std::num::NonZeroU8::MIN)
-            }),
+        failures: NonZeroU8::new(failures).unwrap_or(NonZeroU8::MIN),
         base: rules.eject.duration(),
         longest: rules.longest.duration(),
     }
@@ -343,7 +339,7 @@ impl InFlight {
     }
 
     /// With the source port that it takes.
-    pub(crate) fn from_port(mut self, port: Port) -> Self {
+    pub(crate) fn with_port(mut self, port: Port) -> Self {
         self.port = Some(port);
         self
     }
