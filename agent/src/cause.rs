@@ -169,7 +169,8 @@ impl From<&Refusal> for Cause {
         match refusal {
             Refusal::Denied { .. } => Self::Denied,
             Refusal::NotAllowed => Self::NotAllowed,
-            Refusal::TooManyConnections { .. } | Refusal::TooFast { .. } => Self::ClientLimit,
+            Refusal::TooManyConnections { .. } => Self::ClientLimit,
+            Refusal::TooFast { .. } => Self::ClientRate,
         }
     }
 }
