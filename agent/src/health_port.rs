@@ -93,7 +93,7 @@ fn health_of(name: &str, state: &State) -> (StatusCode, &'static str) {
     }
     match listener(name, state) {
         None => (StatusCode::NOT_FOUND, "no such listener\n"),
-        Some(listener) if listener.up() == 0 => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
+        Some(listener) if !listener.serves() => (StatusCode::SERVICE_UNAVAILABLE, "down\n"),
         Some(_) => (StatusCode::OK, "ok\n"),
     }
 }

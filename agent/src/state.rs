@@ -69,6 +69,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// Whether anybody can be served: by a backend, or by the listener itself.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.spec.work, Work::Redirect(_)) || self.up() > 0
+    }
+
     /// How many backends take what comes in here, by whatever route.
     pub(crate) fn up(&self) -> usize {
         let targets = self.target.iter().chain(self.routes.iter());
