@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::Parser;
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
-use tidegate_core::document::{AdminState, Name};
+use tidegate_core::document::{AdminState, Name, Redirect};
 use tidegate_core::health::Start;
-use tidegate_core::snapshot::{Certificate, Fingerprint, Snapshot};
+use tidegate_core::snapshot::{Certificate, Fingerprint, Snapshot, Work};
 use tidegate_proto::v1::agent_message::Message as Said;
 use tidegate_proto::v1::command::Command as Ordered;
 use tidegate_proto::v1::control_message::Message as Told;
@@ -359,6 +359,60 @@ async fn every_lane_is_acknowledged_by_its_own_number_and_remembered() {
             assert_eq!((hello.ticket_keys, hello.bans, hello.challenges), (3, 6, 7));
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_challenge_is_answered_by_a_redirect_listener_as_long_as_it_is_told() {
+    let mut stage = Stage::new().await;
+    let bind = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    let mut snapshot = two_backends();
+    let listener = &mut snapshot.listeners[0];
+    listener.bind = bind;
+    listener.pool = None;
+    listener.work = Work::Redirect(Redirect::default());
+    stage
+        .run(async |fake, _| {
+            let mut session = fake.welcomed().await;
+            assert_eq!(session.send(&snapshot, 1).await, (APPLIED, vec![]));
+            let asked = "/.well-known/acme-challenge/tok-1";
+            let sent_on = format!("https://a.example{asked}");
+            let told = v1::Challenge {
+                token: "tok-1".into(),
+                key_authorization: "tok-1.thumbprint".into(),
+            };
+            for (number, challenges) in [(1, vec![told]), (2, vec![])] {
+                let answers = !challenges.is_empty();
+                let lane = v1::Challenges { number, challenges };
+                session.tell(Told::Challenges(lane)).await;
+                assert!(
+                    matches!(session.said().await, Said::ChallengesAck(a) if a.number == number)
+                );
+                let answer = get(bind, asked).await;
+                assert_eq!(answer.starts_with("HTTP/1.1 200 "), answers, "{answer}");
+                assert_eq!(
+                    answer.ends_with("\r\n\r\ntok-1.thumbprint"),
+                    answers,
+                    "{answer}"
+                );
+                assert_eq!(answer.contains(&sent_on), !answers, "{answer}");
+                let other = get(bind, "/.well-known/acme-challenge/tok-2").await;
+                assert!(other.starts_with("HTTP/1.1 308 "), "{other}");
+            }
+        })
+        .await;
+}
+
+/// All of a plain answer.
+async fn get(at: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[tokio::test]
