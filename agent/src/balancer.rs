@@ -1,6 +1,8 @@
 //! The balancer's recipe: TCP to a backend of the pool, never decrypted.
 //! `terminator` reads the same, with TLS between policy and pool.
 
+use std::sync::Arc;
+
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
@@ -37,7 +39,7 @@ async fn reach(client: &mut TcpStream, connection: &mut Connection) -> Result<Up
     let opening = Opening::new(connection, &target, &arrival, spoken);
     let wanted = Wanted {
         connection,
-        pool: &target.pool,
+        pool: Arc::clone(&target.pool),
         opening: &opening,
         spoken: (opening.payload() > 0).then_some(client),
     };

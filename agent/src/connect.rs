@@ -33,7 +33,7 @@ pub(crate) struct Tried(Vec<usize>);
 /// What to open, and with what.
 pub(crate) struct Wanted<'a> {
     pub(crate) connection: &'a Connection,
-    pub(crate) pool: &'a Pool,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) opening: &'a Opening,
     /// Who has spoken first, so that its bytes may travel in the SYN.
     pub(crate) spoken: Option<&'a TcpStream>,
@@ -61,7 +61,7 @@ impl Wanted<'_> {
     ///
     /// # Errors
     /// No backend is up, none accepted, or this host has no descriptor left.
-    pub(crate) async fn reach(&self, tried: &mut Tried) -> Result<Upstream, Cause> {
+    pub(crate) async fn reach(mut self, tried: &mut Tried) -> Result<Upstream, Cause> {
         let connection = self.connection;
         let most = usize::try_from(self.pool.spec.retries.get()).unwrap_or(usize::MAX);
         let mut last = None;
@@ -93,7 +93,7 @@ impl Wanted<'_> {
     /// The next backend by the pool's rules, counted from now on, so that whoever
     /// chooses meanwhile sees it; it is in `tried` afterwards.
     fn choose(&self, tried: &mut Tried) -> Chosen {
-        let (pool, worker) = (self.pool, &self.connection.worker);
+        let (pool, worker) = (&*self.pool, &self.connection.worker);
         let ask = self.ask();
         loop {
             let choice = worker.picker(pool).map(|mut picker| {
@@ -134,7 +134,10 @@ impl Wanted<'_> {
     }
 
     /// Until a backend has room. Whoever waited before is served before.
-    async fn wait_for_room(&self, tried: &mut Tried) -> Result<(Arc<Backend>, InFlight), Cause> {
+    async fn wait_for_room(
+        &mut self,
+        tried: &mut Tried,
+    ) -> Result<(Arc<Backend>, InFlight), Cause> {
         let connection = self.connection;
         connection.enter(Phase::Queue);
         let spec = &self.pool.spec;
@@ -142,9 +145,10 @@ impl Wanted<'_> {
         let patience = spec.queue_timeout.unwrap_or(timeouts.connect).duration();
         let deadline = engine::now() + patience;
         let most = usize::try_from(spec.max_queue.get()).unwrap_or(usize::MAX);
+        // The pool may be another one when the turn comes; its queue is this one.
+        let facts = Arc::clone(&self.pool.facts);
+        let mut turn = facts.queue.enter(most).ok_or(Cause::QueueFull)?;
         loop {
-            let turn = self.pool.facts.queue.enter(most);
-            let mut turn = turn.ok_or(Cause::QueueFull)?;
             // Room that was made before it stood there was told to nobody.
             if turn.first
                 && let Chosen::Backend(backend, held) = self.choose(tried)
@@ -153,11 +157,24 @@ impl Wanted<'_> {
             }
             let waited = timeout_at(deadline, turn.come()).await;
             waited.map_err(|_| Cause::QueueTimeout)?;
+            self.follow(tried);
             match self.choose(tried) {
                 Chosen::Backend(backend, held) => return Ok((backend, held)),
-                Chosen::Full => {}
+                Chosen::Full => turn = facts.queue.enter_again(turn.ticket),
                 Chosen::Nobody => return Err(Cause::NoBackend),
             }
+        }
+    }
+
+    /// Goes by the pool as it is now: a new document is what made room, maybe.
+    fn follow(&mut self, tried: &mut Tried) {
+        let active = self.connection.worker.state.active();
+        if let Some(now) = active.pools.get(&self.pool.spec.name)
+            && !Arc::ptr_eq(now, &self.pool)
+        {
+            self.pool = Arc::clone(now);
+            // Its backends have other places.
+            tried.0.clear();
         }
     }
 

@@ -327,10 +327,11 @@ impl Connection {
     }
 
     /// The end of a deadline, by what was waited for: a backend that does not
-    /// accept is not the client's doing, a handshake that does not end is.
+    /// accept or has no room is not the client's doing, a handshake that does not end is.
     pub(crate) fn too_late(&self) -> Cause {
         match self.live.phase() {
             Phase::Connect => return Cause::ConnectTimeout,
+            Phase::Queue => return Cause::QueueTimeout,
             Phase::Handshake => self.handshake_failed(),
             _ => {}
         }

@@ -3,7 +3,7 @@
 //! wakes the first one, who chooses anew.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -11,9 +11,17 @@ use tokio::sync::oneshot;
 /// Those who wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
+    waiting: Mutex<VecDeque<Waiter>>,
     /// Its length, to be read without the lock.
     length: AtomicUsize,
+    /// Tickets handed out so far.
+    tickets: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    told: oneshot::Sender<()>,
 }
 
 impl Queue {
@@ -28,18 +36,31 @@ impl Queue {
         if waiting.len() >= most {
             return None;
         }
-        let (sender, receiver) = oneshot::channel();
-        waiting.push_back(sender);
-        self.note(&waiting);
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        Some(self.stand(&mut waiting, ticket))
+    }
+
+    /// Waits again where its ticket says, before all who came later: its turn had
+    /// come, and somebody was quicker. That is no news, so the bound plays no part.
+    pub(crate) fn enter_again(&self, ticket: u64) -> Turn<'_> {
+        self.stand(&mut self.lock(), ticket)
+    }
+
+    fn stand(&self, waiting: &mut VecDeque<Waiter>, ticket: u64) -> Turn<'_> {
+        let (told, come) = oneshot::channel();
+        let place = waiting.partition_point(|waiter| waiter.ticket < ticket);
+        waiting.insert(place, Waiter { ticket, told });
+        self.note(waiting);
         // Whoever frees a place does that first and then looks here; whoever waits
         // enters first and then looks for a place. One of the two sees the other.
         fence(Ordering::SeqCst);
-        Some(Turn {
+        Turn {
             queue: self,
-            first: waiting.len() == 1,
-            come: receiver,
+            ticket,
+            first: place == 0,
+            come,
             has_come: false,
-        })
+        }
     }
 
     /// There may be room: the first one's turn has come.
@@ -51,7 +72,7 @@ impl Queue {
         let mut waiting = self.lock();
         while let Some(next) = waiting.pop_front() {
             // Refused by one that has left.
-            if next.send(()).is_ok() {
+            if next.told.send(()).is_ok() {
                 break;
             }
         }
@@ -63,16 +84,16 @@ impl Queue {
         let mut waiting = self.lock();
         for waiter in waiting.drain(..) {
             // Refused by one that has left.
-            let _ = waiter.send(());
+            let _ = waiter.told.send(());
         }
         self.note(&waiting);
     }
 
-    fn note(&self, waiting: &VecDeque<oneshot::Sender<()>>) {
+    fn note(&self, waiting: &VecDeque<Waiter>) {
         self.length.store(waiting.len(), Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,6 +101,8 @@ impl Queue {
 /// A place in the queue.
 pub(crate) struct Turn<'a> {
     queue: &'a Queue,
+    /// What it is entered again with.
+    pub(crate) ticket: u64,
     /// Whether nobody was before it.
     pub(crate) first: bool,
     come: oneshot::Receiver<()>,
@@ -106,7 +129,7 @@ impl Drop for Turn<'_> {
             self.queue.wake_one();
         } else {
             let mut waiting = self.queue.lock();
-            waiting.retain(|waiter| !waiter.is_closed());
+            waiting.retain(|waiter| !waiter.told.is_closed());
             self.queue.note(&waiting);
         }
     }
@@ -132,6 +155,25 @@ mod tests {
         assert_eq!(queue.len(), 2);
         queue.wake_all();
         assert!(has_come(&mut turns[1]) && has_come(&mut turns[2]));
+    }
+
+    #[test]
+    fn who_was_overtaken_waits_where_it_did_however_many_wait() {
+        let queue = Queue::default();
+        let mut turns: Vec<_> = (0..3).map(|_| queue.enter(3).unwrap()).collect();
+        queue.wake_all();
+        // One has found room; the others have not, the later one first.
+        let (second, third) = (turns[1].ticket, turns[2].ticket);
+        assert!(turns.iter_mut().all(has_come));
+        let mut latest = queue.enter(1).unwrap();
+        let mut third = queue.enter_again(third);
+        let mut second = queue.enter_again(second);
+        assert!(second.first && queue.len() == 3);
+        for turn in [&mut second, &mut third, &mut latest] {
+            assert!(!has_come(turn));
+            queue.wake_one();
+            assert!(has_come(turn));
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn reach(connection: &Connection, arrival: &Arrival) -> Result<Upstream, C
     let opening = Opening::new(connection, &target, arrival, spoken);
     let wanted = Wanted {
         connection,
-        pool: &target.pool,
+        pool: Arc::clone(&target.pool),
         opening: &opening,
         spoken: None,
     };

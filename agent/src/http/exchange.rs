@@ -178,13 +178,13 @@ impl<'a> Exchange<'a> {
         let opening = Opening::new(self.connection, target, &self.arrival, Spoken::default());
         let wanted = Wanted {
             connection: self.connection,
-            pool: &target.pool,
+            pool: Arc::clone(&target.pool),
             opening: &opening,
             spoken: None,
         };
         let upstream = timeout_at(deadline, wanted.reach(tried))
             .await
-            .unwrap_or(Err(Cause::ConnectTimeout))?;
+            .unwrap_or_else(|_| Err(self.connection.too_late()))?;
         let (sender, driver) = http1::Builder::new()
             .preserve_header_case(true)
             .handshake(TokioIo::new(upstream.stream))
@@ -236,6 +236,9 @@ impl<'a> Exchange<'a> {
             .fetch_add(1, Ordering::Relaxed);
         match cause {
             Cause::NoBackend => page(StatusCode::SERVICE_UNAVAILABLE, "no backend is up"),
+            Cause::QueueFull | Cause::QueueTimeout => {
+                page(StatusCode::SERVICE_UNAVAILABLE, "no backend has room")
+            }
             Cause::ConnectTimeout | Cause::FirstByteTimeout => {
                 page(StatusCode::GATEWAY_TIMEOUT, "no backend answered in time")
             }
