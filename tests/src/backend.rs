@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::pki::Issued;
 use crate::within;
 
 /// A listening backend; it and its connections end when it is dropped.
@@ -69,10 +70,18 @@ impl Backend {
 
     /// Says its name first, then echoes: for tests of who was chosen.
     pub async fn named(address: SocketAddr, name: &'static str) -> Self {
-        Self::serve(address, move |mut stream| async move {
-            if stream.write_all(name.as_bytes()).await.is_ok() {
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await.ok();
+        Self::serve(address, move |stream| greet_and_echo(stream, name)).await
+    }
+
+    /// Decrypts for itself, says its name, then echoes.
+    pub async fn tls(address: SocketAddr, certificate: &Issued, name: &'static str) -> Self {
+        let acceptor = certificate.acceptor();
+        Self::serve(address, move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    greet_and_echo(stream, name).await;
+                }
             }
         })
         .await
@@ -110,6 +119,14 @@ impl Backend {
         })
         .await;
         (backend, handed)
+    }
+}
+
+/// Says its name, then echoes.
+pub async fn greet_and_echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) {
+    if stream.write_all(name.as_bytes()).await.is_ok() && stream.flush().await.is_ok() {
+        let (mut read, mut write) = tokio::io::split(stream);
+        tokio::io::copy(&mut read, &mut write).await.ok();
     }
 }
 

@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod rest;
 pub mod stage;
 pub mod steered;
+pub mod tap;
 pub mod wire;
 
 use std::fmt::Display;

@@ -11,9 +11,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 /// The authority.
 pub struct Pki {
@@ -108,6 +109,18 @@ impl Issued {
     /// The certificate as a document holds it.
     pub fn inline(&self, name: &str) -> Value {
         json!({ "name": name, "chain": self.chain, "private_key": self.private_key })
+    }
+
+    /// What serves it: TLS as an app does it for itself.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::from_pem_slice(self.private_key.as_bytes());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.leaf.clone()], key.expect("the key is PEM"));
+        TlsAcceptor::from(Arc::new(config.expect("certificate and key are a pair")))
     }
 
     /// Writes `NAME.pem` and `NAME.key`, the key for its owner alone.

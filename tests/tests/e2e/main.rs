@@ -4,9 +4,11 @@
 //! `cargo build --workspace --bins && cargo nextest run -p tidegate-tests`; each
 //! test has a network of its own, so any number of them may run at once.
 
+mod algorithms;
 mod backends;
 mod certificates;
 mod changes;
+mod client_first;
 mod dev;
 mod documents;
 mod fleet_documents;
@@ -22,9 +24,13 @@ mod hostile;
 mod kept;
 mod page;
 mod policy;
+mod queue;
 mod readme;
+mod redirect;
+mod routes;
 mod shutdown;
 mod starved;
+mod tiers;
 mod timers;
 mod transfers;
 mod whoami;
