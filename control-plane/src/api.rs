@@ -137,6 +137,7 @@ fn routes() -> OpenApiRouter<Api> {
             pools::put_pool,
             pools::delete_pool
         ))
+        .routes(routes!(pools::list_pool_agents))
         .routes(routes!(backends::list_backends))
         .routes(routes!(
             backends::read_backend,

@@ -43,6 +43,7 @@ pub(crate) struct Report {
     pub(crate) boot: Uuid,
     pub(crate) sequence: u64,
     pub(crate) backends: Vec<v1::BackendStats>,
+    pub(crate) pools: Vec<v1::PoolStats>,
     pub(crate) listeners: Vec<v1::ListenerStats>,
     pub(crate) clients: Vec<ClientCount>,
     pub(crate) totals: Vec<Total>,
@@ -76,6 +77,7 @@ impl Report {
     pub(crate) fn read(agent: AgentId, wire: v1::StatsReport) -> Result<Self, BadMessage> {
         let lengths = [
             wire.backends.len(),
+            wire.pools.len(),
             wire.listeners.len(),
             wire.clients.len(),
             wire.totals.len(),
@@ -94,6 +96,13 @@ impl Report {
                 bound(&mut check.words);
             }
             backend.connect_rate = finite(backend.connect_rate);
+            backend.weight = backend.weight.map(finite);
+        }
+        let mut pools = wire.pools;
+        for pool in &mut pools {
+            bound(&mut pool.pool);
+            bound(&mut pool.serving);
+            pool.queued = pool.queued.min(MOST);
         }
         let mut listeners = wire.listeners;
         for listener in &mut listeners {
@@ -108,6 +117,7 @@ impl Report {
             boot: convert::uuid(&wire.boot_id, "boot_id")?,
             sequence: wire.sequence,
             backends,
+            pools,
             listeners,
             clients: wire
                 .clients
@@ -319,13 +329,25 @@ mod tests {
         long.backends.push(v1::BackendStats {
             pool: "p".repeat(5000),
             connect_rate: f64::NAN,
+            weight: Some(f64::INFINITY),
             last_check: Some(v1::Check {
                 words: "w".repeat(5000),
                 ..v1::Check::default()
             }),
             ..v1::BackendStats::default()
         });
+        long.pools.push(v1::PoolStats {
+            pool: "p".repeat(5000),
+            queued: u64::MAX,
+            serving: "no\0body".to_owned(),
+        });
         let read = Report::read(AgentId(Uuid::nil()), long).unwrap();
+        assert_eq!(read.pools[0].pool.len(), TEXT);
+        assert_eq!(
+            (read.pools[0].queued, read.pools[0].serving.as_str()),
+            (MOST, "nobody")
+        );
+        assert_eq!(read.backends[0].weight, Some(0.0));
         assert_eq!(read.backends[0].pool.len(), TEXT);
         assert_eq!(
             read.backends[0].last_check.as_ref().unwrap().words.len(),
@@ -344,6 +366,9 @@ mod tests {
 
         let mut many = report();
         many.clients = vec![v1::ClientStats::default(); MAX_REPORT_ROWS + 1];
+        assert!(Report::read(AgentId(Uuid::nil()), many).is_err());
+        let mut many = report();
+        many.pools = vec![v1::PoolStats::default(); MAX_REPORT_ROWS + 1];
         assert!(Report::read(AgentId(Uuid::nil()), many).is_err());
     }
 

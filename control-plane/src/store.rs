@@ -42,8 +42,8 @@ pub(crate) use joining::JoinRefusal;
 pub(crate) use secrets::NewCertificate;
 pub(crate) use views::{
     AdminRow, AgentCounts, AgentMistake, AgentRow, AuditRow, BackendCounts, BackendSeen,
-    ConnectionCounts, HeldKey, ListenerSeen, LiveAt, LiveTo, Ranked, ReplicaSeen, Rollout,
-    RunVersion, WindowSum,
+    ConnectionCounts, HeldKey, ListenerSeen, LiveAt, LiveTo, PoolSeen, Ranked, ReplicaSeen,
+    Rollout, RunVersion, WindowSum,
 };
 pub(crate) use write::{WriteError, Writing, difference};
 

@@ -25,6 +25,10 @@ pub(super) fn fit(report: &mut StatsReport) {
 /// At most `most` rows of each kind. Backends come with the first to keep first.
 fn cut(report: &mut StatsReport, most: usize) {
     report.backends.truncate(most);
+    if report.pools.len() > most {
+        report.pools.sort_by_key(|row| Reverse(row.queued));
+        report.pools.truncate(most);
+    }
     if report.listeners.len() > most {
         report.listeners.sort_by_key(|row| Reverse(row.live));
         report.listeners.truncate(most);
@@ -105,7 +109,7 @@ fn share(lengths: impl Iterator<Item = usize>, most: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_proto::v1::{BackendStats, ClientTotals, ListenerStats};
+    use tidegate_proto::v1::{BackendStats, ClientTotals, ListenerStats, PoolStats};
 
     use super::*;
 
@@ -130,6 +134,7 @@ mod tests {
     fn fits(report: &StatsReport) -> bool {
         let rows = [
             report.backends.len(),
+            report.pools.len(),
             report.listeners.len(),
             report.clients.len(),
             report.totals.len(),
@@ -189,13 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn live_clients_backends_and_listeners_are_bounded_over_all() {
+    fn live_clients_backends_pools_and_listeners_are_bounded_over_all() {
         let many = MAX_REPORT_ROWS as u64 + 100;
         let mut report = StatsReport {
             backends: (0..many)
                 .map(|in_flight| BackendStats {
                     in_flight: u32::try_from(in_flight).unwrap(),
                     ..BackendStats::default()
+                })
+                .collect(),
+            pools: (0..many)
+                .map(|queued| PoolStats {
+                    queued,
+                    ..PoolStats::default()
                 })
                 .collect(),
             listeners: (0..many)
@@ -217,6 +228,7 @@ mod tests {
         assert!(fits(&report));
         assert_eq!(report.backends[0].in_flight, 0, "the first ones stay");
         let least = |live: &mut dyn Iterator<Item = u64>| live.min().unwrap();
+        assert_eq!(least(&mut report.pools.iter().map(|p| p.queued)), 100);
         assert_eq!(least(&mut report.listeners.iter().map(|l| l.live)), 100);
         assert_eq!(least(&mut report.live_clients.iter().map(|l| l.live)), 100);
     }

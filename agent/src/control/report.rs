@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_core::backoff::Backoff;
-use tidegate_core::document::{BackendName, Name, Role};
+use tidegate_core::document::{BackendName, Name, Role, Timeout};
+use tidegate_core::health::WEIGHT_UNIT;
 use tidegate_proto::MAX_MESSAGE_BYTES;
 use tidegate_proto::v1::agent_link_client::AgentLinkClient;
 use tidegate_proto::v1::{
-    self, BackendStats, Check, ClientStats, ClientTotals, ListenerStats, LiveClient, StatsReport,
+    self, BackendStats, Check, ClientStats, ClientTotals, ListenerStats, LiveClient, PoolStats,
+    StatsReport,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
@@ -27,7 +29,7 @@ use uuid::Uuid;
 
 use super::draw;
 use super::fit::fit;
-use crate::facts::ListenerFacts;
+use crate::facts::{ListenerFacts, PoolFacts};
 use crate::state::{Backend, State};
 use crate::tallies::{Counted, Measure};
 use crate::worker::Workers;
@@ -235,12 +237,17 @@ impl Seen {
         });
         let listeners = listeners.collect();
         let active = self.state.active_owned();
-        let backends = active.pools.values().flat_map(|pool| &pool.backends);
-        let backends = backends.map(|backend| {
+        let backends = active.pools.values().flat_map(|pool| {
+            let slow_start = pool.spec.slow_start;
+            pool.backends
+                .iter()
+                .map(move |backend| (backend, slow_start))
+        });
+        let backends = backends.map(|(backend, slow_start)| {
             let now = backend.facts.connects.load(Ordering::Relaxed);
             let identity = (backend.facts.pool.name.clone(), backend.facts.name.clone());
             let (then, was_up) = last.connects.get(&identity).copied().unwrap_or_default();
-            let row = backend_row(backend, rates([then], [now], took));
+            let row = backend_row(backend, slow_start, rates([then], [now], took));
             before.connects.insert(identity, (now, row.up));
             (row.up && was_up, row)
         });
@@ -250,6 +257,13 @@ impl Seen {
         let mut report = StatsReport {
             interval_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
             backends: backends.into_iter().map(|(_, row)| row).collect(),
+            pools: self
+                .state
+                .facts()
+                .pools()
+                .iter()
+                .map(|pool| pool_row(pool))
+                .collect(),
             listeners,
             clients,
             totals,
@@ -310,7 +324,11 @@ fn listener(
     }
 }
 
-fn backend_row(backend: &Backend, [connect_rate]: [f64; 1]) -> BackendStats {
+fn backend_row(
+    backend: &Backend,
+    slow_start: Option<Timeout>,
+    [connect_rate]: [f64; 1],
+) -> BackendStats {
     let facts = &backend.facts;
     BackendStats {
         pool: facts.pool.name.to_string(),
@@ -327,6 +345,16 @@ fn backend_row(backend: &Backend, [connect_rate]: [f64; 1]) -> BackendStats {
             age_ms: u64::try_from(check.at.elapsed().as_millis()).unwrap_or(u64::MAX),
         }),
         connect_rate,
+        ejected: facts.is_ejected(),
+        weight: Some(f64::from(backend.view(slow_start).weight) / f64::from(WEIGHT_UNIT)),
+    }
+}
+
+fn pool_row(facts: &PoolFacts) -> PoolStats {
+    PoolStats {
+        pool: facts.name.to_string(),
+        queued: u64::try_from(facts.queue.len()).unwrap_or(u64::MAX),
+        serving: facts.serving().label().to_owned(),
     }
 }
 
@@ -364,7 +392,7 @@ fn wire(measure: Measure) -> v1::Measure {
 
 #[cfg(test)]
 mod tests {
-    use crate::facts::Passed;
+    use crate::facts::{Passed, Serving};
     use std::net::Ipv4Addr;
 
     use tidegate_core::addr::ClientKey;
@@ -436,6 +464,37 @@ mod tests {
         observe(&Ok("accepted"));
         assert_eq!(told(&seen), ["b", "a"], "it is up again since the last one");
         assert_eq!(told(&seen), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_report_says_who_serves_a_pool_and_what_a_backend_counts_for() {
+        let seen = seen();
+        let told = || seen.report(&mut Before::default(), Duration::from_secs(1));
+        let report = told();
+        let served: Vec<_> = report
+            .pools
+            .iter()
+            .map(|p| (&*p.pool, &*p.serving))
+            .collect();
+        assert_eq!(served, [("back", "primary")]);
+        assert_eq!(report.pools[0].queued, 0);
+        for row in &report.backends {
+            assert_eq!((row.ejected, row.weight), (false, Some(1.0)));
+        }
+        let a = Arc::clone(&seen.state.facts().backends()[0]);
+        a.pool.serve_by(Serving::Nobody);
+        let back = Arc::clone(seen.state.active().pools.values().next().unwrap());
+        while a.connect_failed(back.spec.passive, || (2, 0)).is_none() {}
+        let two = Passed {
+            words: String::new(),
+            processes: Some(2),
+        };
+        a.observe(Ok(two));
+        let report = told();
+        assert_eq!(report.pools[0].serving, "nobody");
+        let rows = report.backends.iter();
+        let rows: Vec<_> = rows.map(|row| (row.ejected, row.weight)).collect();
+        assert_eq!(rows, [(true, Some(2.0)), (false, Some(1.0))]);
     }
 
     #[test]

@@ -352,7 +352,8 @@ pools:
                  ('{one}', 'node', 'two', '10.0.0.1:3001', true, 'ready', 5, 9, 1, 0.5, true, '200 OK', now(), now()),
                  ('{two}', 'node', 'two', '10.0.0.2:3001', false, 'ready', 0, 0, 0, 0, null, null, null,
                   now() - interval '16 seconds'),
-                 ('{two}', 'node', 'gone', '10.0.0.2:1', true, 'ready', 1, 1, 0, 0, null, null, null, now())"
+                 ('{two}', 'node', 'gone', '10.0.0.2:1', true, 'ready', 1, 1, 0, 0, null, null, null, now());
+                 update observed_backends set ejected = true, weight = 1.5 where agent = '{one}'"
             ))
             .await;
         let node = api.get("/pools/node/backends").await;
@@ -376,6 +377,12 @@ pools:
             (&json!(false), &json!(true))
         );
         assert_eq!(seen[1].get("last_check"), None);
+        assert_eq!(
+            (&seen[0]["ejected"], &seen[0]["weight"]),
+            (&json!(true), &json!(1.5))
+        );
+        assert_eq!(seen[1]["ejected"], false);
+        assert_eq!(seen[1].get("weight"), None);
 
         let found = api.get("/pools/found/backends").await;
         let names: Vec<_> = found["items"]

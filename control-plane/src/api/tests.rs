@@ -16,7 +16,7 @@ use crate::model::ApiRole::{self, Admin, Operator, Viewer};
 const UUID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Every route, with the least role that may use it.
-const ROUTES: [(Method, &str, ApiRole); 43] = [
+const ROUTES: [(Method, &str, ApiRole); 44] = [
     (Method::GET, "/config", Viewer),
     (Method::PUT, "/config", Operator),
     (Method::GET, "/listeners", Viewer),
@@ -27,6 +27,7 @@ const ROUTES: [(Method, &str, ApiRole); 43] = [
     (Method::GET, "/pools/{name}", Viewer),
     (Method::PUT, "/pools/{name}", Operator),
     (Method::DELETE, "/pools/{name}", Operator),
+    (Method::GET, "/pools/{name}/agents", Viewer),
     (Method::GET, "/pools/{name}/backends", Viewer),
     (Method::GET, "/pools/{name}/backends/{backend}", Viewer),
     (Method::PUT, "/pools/{name}/backends/{backend}", Operator),

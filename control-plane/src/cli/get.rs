@@ -240,7 +240,7 @@ mod tests {
         let backend = json!({ "name": ":3000", "pool": "game", "address": ":3000", "admin": "drain",
             "agents": [
                 { "agent": "a-1", "address": "10.0.0.1:3000", "up": true, "admin": "drain",
-                  "in_flight": 7, "connects": 90, "connects_failed": 1, "connect_rate": 0.5,
+                  "ejected": true, "weight": 1.5, "in_flight": 7, "connects": 90, "connects_failed": 1, "connect_rate": 0.5,
                   "last_check": { "passed": true, "words": "answered 200", "at": "2026-11-01T11:59:58Z" } },
                 { "agent": "a-2", "address": "10.0.0.2:3000", "up": false, "admin": "drain" },
             ] });
@@ -257,8 +257,17 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 4, "{out}");
         assert_eq!(
-            lines[1][..7],
-            [":3000", "a-1", "10.0.0.1:3000", "up", "drain", "7", "90"]
+            lines[1][..8],
+            [
+                ":3000",
+                "a-1",
+                "10.0.0.1:3000",
+                "ejected",
+                "drain",
+                "1.5",
+                "7",
+                "90"
+            ]
         );
         assert!(out.contains("answered 200"), "{out}");
         assert_eq!(lines[2][3], "down");

@@ -870,6 +870,56 @@ async fn a_report_counts_once_whichever_control_plane_it_comes_to_and_how_often(
     assert_eq!(total, 300 * 2 * 5 * 7);
 }
 
+#[tokio::test]
+async fn of_pools_and_backends_the_last_report_of_an_agent_is_what_is_seen() {
+    let cluster = Cluster::new().await;
+    let server = cluster.serve().await;
+    let agent = cluster.agent(&server, Role::Balancer).await;
+    let (up, messages) = mpsc::channel(2);
+    let mut client = agent.client(&server).await;
+    let acks = client.report(ReceiverStream::new(messages)).await.unwrap();
+    let mut acks = acks.into_inner();
+    let long_ago = clock::now() - Duration::from_secs(60);
+    let boot_id = Uuid::now_v7().to_string();
+    for (sequence, ejected, weight, queued, serving) in [
+        (1, true, Some(1.5), 3, "backup"),
+        (2, false, None, 0, "primary"),
+    ] {
+        let report = v1::StatsReport {
+            boot_id: boot_id.clone(),
+            sequence,
+            backends: vec![v1::BackendStats {
+                pool: "p".to_owned(),
+                backend: "b".to_owned(),
+                in_flight: 7,
+                ejected,
+                weight,
+                ..v1::BackendStats::default()
+            }],
+            pools: vec![v1::PoolStats {
+                pool: "p".to_owned(),
+                queued,
+                serving: serving.to_owned(),
+            }],
+            ..v1::StatsReport::default()
+        };
+        up.send(report).await.unwrap();
+        soon("an acknowledgement", acks.message()).await.unwrap();
+        let store = &cluster.store;
+        let backends = store.backends_seen("p", long_ago).await.unwrap();
+        let [seen] = backends["b"].as_slice() else {
+            panic!("one agent has told");
+        };
+        assert_eq!(
+            (seen.in_flight, seen.ejected, seen.weight),
+            (7, ejected, weight)
+        );
+        let pools = store.pool_seen("p", long_ago).await.unwrap();
+        let pools: Vec<_> = pools.iter().map(|p| (p.queued, &*p.serving)).collect();
+        assert_eq!(pools, [(queued, serving)]);
+    }
+}
+
 /// Each of `clients` with 7 connections.
 fn connections_report(boot_id: &str, sequence: u64, clients: u16) -> v1::StatsReport {
     let client = |number: u16| {

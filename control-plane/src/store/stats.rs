@@ -37,6 +37,7 @@ impl Store {
         }
         let newest: Vec<&Report> = newest.into_values().collect();
         see_backends(&mut transaction, &newest, now).await?;
+        see_pools(&mut transaction, &newest, now).await?;
         see_listeners(&mut transaction, &newest, now).await?;
         see_clients(&mut transaction, &newest, now).await?;
         transaction.commit().await?;
@@ -241,13 +242,16 @@ async fn see_backends(
         let check = |row: &tidegate_proto::v1::BackendStats| row.last_check.clone();
         sqlx::query!(
             "insert into observed_backends
+                    (agent, pool, backend, address, up, admin, in_flight, connects, connects_failed,
+                     connect_rate, check_passed, check_words, checked_at, ejected, weight, at)
              select distinct on (pool, backend) $1, pool, backend, address, up, admin, in_flight,
-                    connects, connects_failed, connect_rate, check_passed, check_words, checked_at, $2
+                    connects, connects_failed, connect_rate, check_passed, check_words, checked_at,
+                    ejected, weight, $2
              from unnest($3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::bigint[],
                          $9::bigint[], $10::bigint[], $11::float8[], $12::bool[], $13::text[],
-                         $14::timestamptz[])
+                         $14::timestamptz[], $15::bool[], $16::float8[])
                   as t(pool, backend, address, up, admin, in_flight, connects, connects_failed,
-                       connect_rate, check_passed, check_words, checked_at)",
+                       connect_rate, check_passed, check_words, checked_at, ejected, weight)",
             report.agent.0,
             now,
             &column(rows, |row| row.pool.clone()),
@@ -262,6 +266,37 @@ async fn see_backends(
             &column(rows, |row| check(row).map(|c| c.passed)) as &[Option<bool>],
             &column(rows, |row| check(row).map(|c| c.words)) as &[Option<String>],
             &column(rows, checked) as &[Option<OffsetDateTime>],
+            &column(rows, |row| row.ejected),
+            &column(rows, |row| row.weight) as &[Option<f64>],
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn see_pools(
+    connection: &mut PgConnection,
+    reports: &[&Report],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from observed_pools where agent = any($1)",
+        &agents(reports)
+    )
+    .execute(&mut *connection)
+    .await?;
+    for report in reports {
+        let rows = &report.pools;
+        sqlx::query!(
+            "insert into observed_pools (agent, pool, queued, serving, at)
+             select distinct on (pool) $1::uuid, pool, queued, serving, $2::timestamptz
+             from unnest($3::text[], $4::bigint[], $5::text[]) as t(pool, queued, serving)",
+            report.agent.0,
+            now,
+            &column(rows, |row| row.pool.clone()),
+            &column(rows, |row| signed(row.queued)),
+            &column(rows, |row| row.serving.clone()),
         )
         .execute(&mut *connection)
         .await?;

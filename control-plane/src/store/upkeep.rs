@@ -158,6 +158,12 @@ impl Store {
         .execute(&self.pool)
         .await?;
         sqlx::query!(
+            "delete from observed_pools o where not exists
+             (select from agents a where a.id = o.agent and a.revoked_at is null)"
+        )
+        .execute(&self.pool)
+        .await?;
+        sqlx::query!(
             "delete from observed_listeners o where not exists
              (select from agents a where a.id = o.agent and a.revoked_at is null)"
         )

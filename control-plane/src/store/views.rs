@@ -9,6 +9,7 @@ mod agents;
 mod backends;
 mod clients;
 mod overview;
+mod pools;
 
 use tidegate_core::plan;
 use time::OffsetDateTime;
@@ -19,6 +20,7 @@ pub(crate) use agents::{AgentMistake, AgentRow, HeldKey, ListenerSeen, Rollout, 
 pub(crate) use backends::{AdminRow, BackendSeen, LiveTo};
 pub(crate) use clients::{LiveAt, Ranked, WindowSum};
 pub(crate) use overview::{AgentCounts, AuditRow, BackendCounts, ConnectionCounts, ReplicaSeen};
+pub(crate) use pools::PoolSeen;
 
 impl Store {
     /// The agents that planning counts on: enrolled, not revoked.

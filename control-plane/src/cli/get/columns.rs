@@ -60,6 +60,7 @@ const BACKENDS: &[Column] = &[
     Column("ADDRESS", By(address)),
     Column("HEALTH", By(health)),
     Column("ADMIN", By(admin)),
+    Column("WEIGHT", By(weight)),
     Column("LIVE", At("/seen/in_flight")),
     Column("CONNECTS", At("/seen/connects")),
     Column("FAILED", At("/seen/connects_failed")),
@@ -179,12 +180,23 @@ fn address(row: &Value) -> String {
 }
 
 fn health(row: &Value) -> String {
-    match row.pointer("/seen/up").and_then(Value::as_bool) {
-        Some(true) => "up",
-        Some(false) => "down",
-        None => NOTHING,
+    let seen = |pointer| row.pointer(pointer).and_then(Value::as_bool);
+    match (seen("/seen/up"), seen("/seen/ejected")) {
+        (Some(true), Some(true)) => "ejected",
+        (Some(true), _) => "up",
+        (Some(false), _) => "down",
+        (None, _) => NOTHING,
     }
     .to_owned()
+}
+
+/// As it counts now, to a tenth; 1.5 of 2 while it starts slowly.
+fn weight(row: &Value) -> String {
+    match row.pointer("/seen/weight").and_then(Value::as_f64) {
+        Some(weight) if weight.fract() == 0.0 => format!("{weight:.0}"),
+        Some(weight) => format!("{weight:.1}"),
+        None => NOTHING.to_owned(),
+    }
 }
 
 fn admin(row: &Value) -> String {
@@ -251,6 +263,26 @@ mod tests {
             state(&json!({ "state": "failed", "in_sync": false })),
             "failed"
         );
+    }
+
+    #[test]
+    fn a_backend_that_is_up_may_be_ejected_and_count_for_less() {
+        for (up, ejected, told) in [
+            (true, false, "up"),
+            (true, true, "ejected"),
+            (false, true, "down"),
+        ] {
+            let row = json!({ "seen": { "up": up, "ejected": ejected } });
+            assert_eq!(health(&row), told);
+        }
+        assert_eq!(health(&json!({})), "-");
+        for (seen, told) in [
+            (json!({ "weight": 2.0 }), "2"),
+            (json!({ "weight": 1.51 }), "1.5"),
+            (json!({}), "-"),
+        ] {
+            assert_eq!(weight(&json!({ "seen": seen })), told);
+        }
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub(crate) struct BackendSeen {
     pub(crate) address: String,
     /// Whether its checks pass.
     pub(crate) up: bool,
+    /// Whether it is left out for failed connects, whatever its checks say.
+    pub(crate) ejected: bool,
+    /// Its share now: less than written while it starts slowly, more where its agent
+    /// says that it has several processes. Absent where an older agent does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) weight: Option<f64>,
     /// What the agent goes by: `ready`, `drain` or `maintenance`.
     pub(crate) admin: String,
     /// Connections now.
@@ -81,7 +87,7 @@ impl Store {
     ) -> Result<HashMap<String, Vec<BackendSeen>>, StoreError> {
         let rows = sqlx::query!(
             "select agent, backend, address, up, admin, in_flight, connects, connects_failed,
-                    connect_rate, check_passed, check_words, checked_at, at
+                    connect_rate, check_passed, check_words, checked_at, ejected, weight, at
              from observed_backends where pool = $1 order by backend, agent",
             pool
         )
@@ -99,6 +105,8 @@ impl Store {
                 agent: row.agent,
                 address: row.address,
                 up: row.up,
+                ejected: row.ejected,
+                weight: row.weight,
                 admin: row.admin,
                 in_flight: counted(row.in_flight),
                 connects: counted(row.connects),
