@@ -407,7 +407,7 @@ async fn a_challenge_is_answered_by_a_redirect_listener_as_long_as_it_is_told() 
 
 /// All of a plain answer.
 async fn get(at: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(at).await.unwrap();
+    let mut stream = TcpSocket::new_v4().unwrap().connect(at).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

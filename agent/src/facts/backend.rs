@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use tidegate_core::document::{BackendName, Name, Passive, Timeout};
+use tidegate_core::document::{BackendName, Ejecting, Name, Passive, Timeout};
 use tidegate_core::ejection::{self, Ejection};
 use tidegate_core::health::{Health, Outcome, Pace, Start, Transition};
 use tidegate_core::pick::Tier;
