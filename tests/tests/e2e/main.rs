@@ -12,6 +12,7 @@ mod client_first;
 mod dev;
 mod documents;
 mod fleet_documents;
+mod fleet_drain;
 mod fleet_join;
 mod fleet_link;
 mod fleet_outage;
