@@ -23,37 +23,42 @@ use crate::state::Target;
 pub(crate) struct Spoken {
     bytes: Vec<u8>,
     server_name: Option<ServerName>,
-    /// Whether it is known that this is not TLS.
+    /// Whether names decide, and this is not TLS.
     plain: bool,
 }
 
 /// Hears what the client says first, where the listener waits for that: anything,
-/// or, where names decide, a ClientHello to its end.
+/// or, where names decide or are told to backends, a ClientHello to its end.
 ///
 /// # Errors
-/// The client ended, broke off, or began TLS wrongly.
+/// The client ended, broke off, or began TLS wrongly where names decide.
 pub(crate) async fn hear(client: &TcpStream, connection: &Connection) -> Result<Spoken, Cause> {
     let mut spoken = Spoken::default();
     let listener = &connection.listener.spec;
     if !listener.client_first {
         return Ok(spoken);
     }
+    let decides = !listener.routes.is_empty();
+    let told = |target: &Target| target.pool.spec.extensions.authority;
+    let is_read = decides || connection.listener.target.as_ref().is_some_and(told);
     connection.enter(Phase::FirstBytes);
     loop {
         spoken.hear_more(client).await?;
-        if listener.routes.is_empty() {
+        if !is_read {
             return Ok(spoken);
         }
         match client_hello::read(&spoken.bytes) {
             Ok(Read::Partial) => {}
             Ok(Read::NotTls) => {
-                spoken.plain = true;
+                spoken.plain = decides;
                 return Ok(spoken);
             }
             Ok(Read::Whole { server_name }) => {
                 spoken.server_name = server_name;
                 return Ok(spoken);
             }
+            // Whoever decrypts it will say so.
+            Err(_) if !decides => return Ok(spoken),
             Err(malformed) => {
                 tracing::debug!(%malformed, "ClientHello refused");
                 return Err(Cause::BadClientHello);
