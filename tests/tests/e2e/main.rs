@@ -5,9 +5,12 @@
 //! test has a network of its own, so any number of them may run at once.
 
 mod algorithms;
+mod announce;
 mod backends;
+mod bounds;
 mod certificates;
 mod changes;
+mod checks;
 mod client_first;
 mod dev;
 mod documents;
