@@ -11,7 +11,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 use tidegate_core::document::{AdminState, Name, Redirect};
 use tidegate_core::health::Start;
-use tidegate_core::snapshot::{Certificate, Fingerprint, Snapshot, Work};
+use tidegate_core::snapshot::{Certificate, DrainPace, Fingerprint, Snapshot, Work};
 use tidegate_proto::v1::agent_message::Message as Said;
 use tidegate_proto::v1::command::Command as Ordered;
 use tidegate_proto::v1::control_message::Message as Told;
@@ -26,6 +26,7 @@ use tonic::{Code, Status};
 use super::fake::{Fake, Session, message};
 use super::fleet::{Ending, Fleet};
 use crate::app::follow_fleet;
+use crate::cause::Cause;
 use crate::plane::Plane;
 use crate::settings::{AdminAddr, Command, Run, Settings};
 use crate::shutdown::Signals;
@@ -716,6 +717,7 @@ async fn an_agent_that_drains_still_cuts_clients_and_hears_that_it_is_revoked() 
         session.tell(Told::Command(command)).await;
         assert!(matches!(session.said().await, Said::CommandResult(r) if r.error.is_empty()));
         assert!(!echoes(&mut goes).await);
+        ended_by(state, Cause::Killed).await;
         session.tell(revoked()).await;
         session.ended().await;
         assert!(echoes(&mut stays).await);
@@ -723,6 +725,41 @@ async fn an_agent_that_drains_still_cuts_clients_and_hears_that_it_is_revoked() 
     .await;
     for gone in ["identity.json", "cache", "cache.key"] {
         assert!(!is_here(&stage.path("state").join(gone)), "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_with_a_pace_ends_connections_of_its_backend_alone_and_says_why() {
+    let kinds = [SignalKind::user_defined1(), SignalKind::interrupt()];
+    to_the_end(kinds, async |_, mut session, at, state| {
+        // One on each backend.
+        let mut clients = [client(1, at).await, client(2, at).await];
+        let mut snapshot = state.active().snapshot.clone();
+        let backend = &mut snapshot.pools[0].backends[0];
+        backend.admin = AdminState::Drain;
+        backend.drain = Some(DrainPace::PerSecond(1000.try_into().unwrap()));
+        assert_eq!(session.send(&snapshot, 2).await, (APPLIED, vec![]));
+        ended_by(state, Cause::BackendDrained).await;
+        let mut live = 0;
+        for client in &mut clients {
+            live += u32::from(echoes(client).await);
+        }
+        assert_eq!(live, 1);
+        session.tell(revoked()).await;
+        draining(state).await;
+        signal(Signal::USR1);
+    })
+    .await;
+}
+
+/// Waits until a connection has ended for this cause.
+async fn ended_by(state: &State, cause: Cause) {
+    let has = || {
+        let mut listeners = state.facts().listeners().into_iter();
+        listeners.any(|listener| listener.closed().any(|(_, c, _)| c == cause))
+    };
+    while !has() {
+        tokio::task::yield_now().await;
     }
 }
 
