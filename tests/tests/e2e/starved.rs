@@ -90,6 +90,42 @@ async fn without_descriptors_it_waits_without_spinning_and_recovers_by_itself() 
 }
 
 #[tokio::test]
+async fn a_client_for_whom_there_is_no_second_descriptor_is_our_fault_not_the_backends() {
+    let stage = Stage::new();
+    let echo = Backend::echo(stage.back(0)).await;
+    let _checks = stage.checks_pass().await;
+    let mut document = stage.balancer(&[echo.address()]);
+    document["listeners"][0]["routes"] = json!([{ "sni": ["a.localhost"], "pool": "back" }]);
+    document["listeners"][0]["plain"] = json!("pool");
+    let start = stage
+        .agent(&document)
+        .with("--threads", 1)
+        .with("--max-connections", 1000);
+    let agent = start.max_files(DESCRIPTORS).serve().await;
+    // What may become TLS is waited for, with one descriptor each.
+    let mut waiting = Vec::new();
+    for _ in 0..80 {
+        let mut stream = stage.client(0).tcp(stage.front()).await.unwrap();
+        stream.write_all(&[22]).await.unwrap();
+        waiting.push(stream);
+    }
+    let failed = |event: &Event| event.message() == "accept failed";
+    agent.await_log("a failed accept", 0, failed).await;
+    // And now it is none, and goes to a backend.
+    for stream in &mut waiting {
+        stream.write_all(b"no TLS").await.ok();
+    }
+    let closed = agent.await_closed(0, |e| e.cause() == "internal").await;
+    let found = (closed.phase(), closed.text("fault"));
+    assert_eq!(found, ("connect", "tidegate"), "{closed:?}");
+    // So that it can answer.
+    drop(waiting);
+    let name = echo.address().to_string();
+    let row = agent.backend("back", &name).await;
+    assert_eq!((&row["up"], &row["ejected"]), (&json!(true), &json!(false)));
+}
+
+#[tokio::test]
 async fn a_connection_beyond_max_connections_waits_its_turn() {
     let stage = Stage::new();
     let echo = Backend::echo(stage.back(0)).await;
