@@ -153,15 +153,25 @@ impl Wanted<'_> {
             if turn.first
                 && let Chosen::Backend(backend, held) = self.choose(tried)
             {
+                drop(turn);
+                facts.queue.wake_one();
                 return Ok((backend, held));
             }
             let waited = timeout_at(deadline, turn.come()).await;
             waited.map_err(|_| Cause::QueueTimeout)?;
             self.follow(tried);
             match self.choose(tried) {
-                Chosen::Backend(backend, held) => return Ok((backend, held)),
+                Chosen::Backend(backend, held) => {
+                    // One after the other, so that they stay in order over all threads:
+                    // where there was room for one there may be more.
+                    facts.queue.wake_one();
+                    return Ok((backend, held));
+                }
                 Chosen::Full => turn = facts.queue.enter_again(turn.ticket),
-                Chosen::Nobody => return Err(Cause::NoBackend),
+                Chosen::Nobody => {
+                    facts.queue.wake_one();
+                    return Err(Cause::NoBackend);
+                }
             }
         }
     }

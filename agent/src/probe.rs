@@ -182,12 +182,13 @@ impl Checking {
         };
         let (pool, backend) = (&self.facts.pool.name, &self.facts.name);
         let transition = self.facts.observe(result);
+        // It is up again, or carries more, or its ejection is over.
+        self.facts.pool.queue.wake_one();
         if transition.is_some() {
             self.changed.notify_one();
         }
         match transition {
             Some(Transition::Up) => {
-                self.facts.pool.queue.wake_all();
                 tracing::info!(%pool, %backend, check = words, "backend up");
             }
             Some(Transition::Down) => {

@@ -63,7 +63,8 @@ impl Queue {
         }
     }
 
-    /// There may be room: the first one's turn has come.
+    /// There may be room: the first one's turn has come. It wakes the next one when it
+    /// has found some.
     pub(crate) fn wake_one(&self) {
         fence(Ordering::SeqCst);
         if self.len() == 0 {
@@ -75,16 +76,6 @@ impl Queue {
             if next.told.send(()).is_ok() {
                 break;
             }
-        }
-        self.note(&waiting);
-    }
-
-    /// There may be much room: a backend is up again, or may have more.
-    pub(crate) fn wake_all(&self) {
-        let mut waiting = self.lock();
-        for waiter in waiting.drain(..) {
-            // Refused by one that has left.
-            let _ = waiter.told.send(());
         }
         self.note(&waiting);
     }
@@ -153,15 +144,15 @@ mod tests {
         assert!(has_come(&mut turns[0]));
         assert!(!has_come(&mut turns[1]) && !has_come(&mut turns[2]));
         assert_eq!(queue.len(), 2);
-        queue.wake_all();
-        assert!(has_come(&mut turns[1]) && has_come(&mut turns[2]));
+        queue.wake_one();
+        assert!(has_come(&mut turns[1]) && !has_come(&mut turns[2]));
     }
 
     #[test]
     fn who_was_overtaken_waits_where_it_did_however_many_wait() {
         let queue = Queue::default();
         let mut turns: Vec<_> = (0..3).map(|_| queue.enter(3).unwrap()).collect();
-        queue.wake_all();
+        (0..3).for_each(|_| queue.wake_one());
         // One has found room; the others have not, the later one first.
         let (second, third) = (turns[1].ticket, turns[2].ticket);
         assert!(turns.iter_mut().all(has_come));

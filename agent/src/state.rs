@@ -278,7 +278,7 @@ impl State {
         let old = self.active.swap(Arc::new(active));
         for pool in self.active.load().pools.values() {
             // There may be more room than before.
-            pool.facts.queue.wake_all();
+            pool.facts.queue.wake_one();
         }
         for listener in self.active.load().listeners.values() {
             let limits = &listener.spec.policy.limits;
