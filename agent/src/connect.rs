@@ -67,7 +67,13 @@ impl Wanted<'_> {
         let mut last = None;
         while tried.0.len() <= most {
             connection.enter(Phase::Connect);
-            let (backend, held) = match self.choose(tried) {
+            // Whoever comes while others wait would take the place that they are told of.
+            let queued = tried.0.is_empty() && self.pool.facts.queue.len() > 0;
+            let chosen = match queued {
+                true => Chosen::Full,
+                false => self.choose(tried),
+            };
+            let (backend, held) = match chosen {
                 Chosen::Backend(backend, held) => (backend, held),
                 Chosen::Full if last.is_none() => self.wait_for_room(tried).await?,
                 Chosen::Full | Chosen::Nobody => break,
@@ -194,6 +200,12 @@ impl Wanted<'_> {
         if sys::out_of_descriptors(error) || sys::out_of_ports(error) {
             tracing::error!(%error, "no connection to a backend can be opened");
             return Err(Cause::Internal);
+        }
+        let early = self.spoken.is_some() && self.pool.spec.fast_open;
+        if early && error.kind() == io::ErrorKind::ConnectionReset {
+            // It had accepted (whoever has not, refuses), and may have read what the
+            // client said: that must not reach another one as well.
+            return Err(Cause::UpstreamReset);
         }
         let (pool, name) = (&facts.pool.name, &facts.name);
         tracing::debug!(%pool, backend = %name, %error, "connect failed");

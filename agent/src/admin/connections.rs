@@ -83,8 +83,11 @@ impl Query {
         let matching = live.len();
         match self.order {
             Order::Age => live.sort_by_key(|connection| connection.started()),
-            Order::Bytes => live.sort_by_key(|connection| Reverse(connection.bytes())),
-            Order::Requests => live.sort_by_key(|connection| Reverse(connection.requests())),
+            // Counts go on while this sorts: each is looked at once.
+            Order::Bytes => live.sort_by_cached_key(|connection| Reverse(connection.bytes())),
+            Order::Requests => {
+                live.sort_by_cached_key(|connection| Reverse(connection.requests()));
+            }
         }
         live.truncate(self.top.unwrap_or(ROWS));
         let rows: Vec<_> = live.iter().map(|connection| connection.row()).collect();

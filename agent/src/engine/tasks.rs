@@ -57,6 +57,8 @@ pub(crate) fn wake(word: u64) {
 
 struct Task {
     generation: u32,
+    /// When it was polled last.
+    turn: u64,
     /// Absent while it is polled.
     work: Option<Work>,
     queued: bool,
@@ -74,6 +76,7 @@ struct All {
     slots: Slab<Task>,
     ready: VecDeque<TaskId>,
     generation: u32,
+    turn: u64,
 }
 
 impl All {
@@ -89,6 +92,20 @@ impl All {
             task.queued = true;
             self.ready.push_back(id);
         }
+    }
+
+    /// The next one that has not been polled in this turn.
+    fn next_ready(&mut self) -> Option<TaskId> {
+        let id = *self.ready.front()?;
+        let turn = self.turn;
+        if let Some(task) = self.task(id) {
+            // Those behind it have come later, or have had theirs as well.
+            if task.turn == turn {
+                return None;
+            }
+            task.turn = turn;
+        }
+        self.ready.pop_front()
     }
 
     fn remove(&mut self, id: TaskId) -> Option<Work> {
@@ -118,6 +135,7 @@ impl Tasks {
         let generation = all.generation;
         let index = all.slots.insert(Task {
             generation,
+            turn: 0,
             work: Some(work),
             queued: false,
             aborted: false,
@@ -154,11 +172,14 @@ impl Tasks {
     }
 
     /// Polls what is ready, and what that makes ready: a connection just accepted is
-    /// served without another look at the sockets. Bounded, so that they get theirs.
+    /// served without another look at the sockets. Each once, and so many at most, so
+    /// that they get theirs: who has used up its turn wakes itself for the next one.
     pub(super) fn run_ready(&self) {
+        self.all.borrow_mut().turn += 1;
         for _ in 0..TURN {
-            let next = self.all.borrow_mut().ready.pop_front();
-            let Some(id) = next else { return };
+            let Some(id) = self.all.borrow_mut().next_ready() else {
+                return;
+            };
             self.run(id);
         }
     }
