@@ -18,7 +18,7 @@ use rustix::pipe::SpliceFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::sources::{Interest, Source, SourceId, Sources};
+use super::sources::{Interest, Side, Source, SourceId, Sources};
 use super::with;
 use crate::sys;
 
@@ -158,35 +158,38 @@ impl TcpStream {
         flags: RecvFlags,
     ) -> Poll<io::Result<usize>> {
         let length = buffer.len();
-        self.poll_reading(cx, length, || {
+        self.poll_io(cx, Side::Read, length, || {
             rustix::net::recv(&self.0.socket, &mut *buffer, flags).map(|(count, _)| count)
         })
     }
 
-    fn poll_reading(
+    /// Tries, and waits for the kernel's word where that is refused. Less than `length`
+    /// is taken for all that there is, to read or of room.
+    fn poll_io(
         &self,
         cx: &Context<'_>,
+        side: Side,
         length: usize,
-        mut read: impl FnMut() -> Result<usize, Errno>,
+        mut call: impl FnMut() -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let readable = self.0.source(|source| {
+            let ready = self.0.source(|source| {
                 source.wake_by(cx.waker());
-                source.readable
+                *source.ready(side)
             })?;
-            if !readable {
-                self.0.ask(Interest::Read)?;
+            if !ready {
+                self.0.ask(side.interest())?;
                 return Poll::Pending;
             }
-            match read() {
+            match call() {
                 Ok(count) => {
                     if 0 < count && count < length {
-                        self.0.source(|source| source.readable = source.ended)?;
+                        self.0.source(|source| source.used_up(side))?;
                     }
                     return Poll::Ready(Ok(count));
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.0.source(|source| source.readable = false)?,
+                Err(Errno::AGAIN) => self.0.source(|source| *source.ready(side) = false)?,
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
@@ -194,14 +197,14 @@ impl TcpStream {
 
     /// Writes what there is room for.
     pub(crate) fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_writing(cx, bytes.len(), || {
+        self.poll_io(cx, Side::Write, bytes.len(), || {
             rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL)
         })
     }
 
     /// As [`TcpStream::poll_send`] for the last bytes: they leave with the end.
     pub(crate) fn poll_send_last(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_writing(cx, bytes.len(), || {
+        self.poll_io(cx, Side::Write, bytes.len(), || {
             rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
         })
     }
@@ -215,7 +218,7 @@ impl TcpStream {
     ) -> Poll<io::Result<usize>> {
         let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
         // A splice ends where the pipe is full or pages do: a short one is not the last.
-        self.poll_reading(cx, 0, || splice(self.0.fd(), pipe, most))
+        self.poll_io(cx, Side::Read, 0, || splice(self.0.fd(), pipe, most))
     }
 
     /// Moves `most` bytes out of a pipe that has them.
@@ -226,41 +229,12 @@ impl TcpStream {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
-        self.poll_writing(cx, 0, || splice(pipe, self.0.fd(), most))
+        self.poll_io(cx, Side::Write, 0, || splice(pipe, self.0.fd(), most))
     }
 
     /// Whether the peer's end has come, behind whatever there is to read.
     pub(crate) fn peer_has_ended(&self) -> bool {
         self.0.source(|source| source.ended).unwrap_or(false)
-    }
-
-    fn poll_writing(
-        &self,
-        cx: &Context<'_>,
-        length: usize,
-        write: impl Fn() -> Result<usize, Errno>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let writable = self.0.source(|source| {
-                source.wake_by(cx.waker());
-                source.writable
-            })?;
-            if !writable {
-                self.0.ask(Interest::ReadWrite)?;
-                return Poll::Pending;
-            }
-            match write() {
-                Ok(count) => {
-                    if count < length {
-                        self.0.source(|source| source.writable = false)?;
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.0.source(|source| source.writable = false)?,
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
     }
 
     /// Looks at what has come without taking it.
@@ -314,7 +288,7 @@ impl AsyncRead for TcpStream {
     ) -> Poll<io::Result<()>> {
         let length = buffer.remaining();
         let fd = self.0.fd();
-        let count = self.poll_reading(cx, length, || sys::receive(fd, buffer));
+        let count = self.poll_io(cx, Side::Read, length, || sys::receive(fd, buffer));
         count.map_ok(|_| ())
     }
 }
@@ -334,7 +308,9 @@ impl AsyncWrite for TcpStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
-        self.poll_writing(cx, length, || rustix::io::writev(&self.0.socket, slices))
+        self.poll_io(cx, Side::Write, length, || {
+            rustix::io::writev(&self.0.socket, slices)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -423,7 +399,12 @@ impl TcpListener {
             return Ok(());
         }
         let socket = &self.socket;
-        socket.sources(|sources| sources.watch(socket.id, socket.fd(), on))?
+        let watched = socket.sources(|sources| sources.watch(socket.id, socket.fd(), on))?;
+        if watched.is_err() {
+            // The next one tries again.
+            self.watched.store(!on, Ordering::Relaxed);
+        }
+        watched
     }
 
     /// accept4(2): the new socket is non-blocking without a second call.

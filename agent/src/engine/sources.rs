@@ -83,7 +83,37 @@ impl Interest {
     }
 }
 
+/// What is done with a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Read,
+    Write,
+}
+
+impl Side {
+    /// What is asked for where it is refused.
+    pub(super) fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::Read,
+            Self::Write => Interest::ReadWrite,
+        }
+    }
+}
+
 impl Source {
+    /// Whether it may succeed.
+    pub(super) fn ready(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Read => &mut self.readable,
+            Side::Write => &mut self.writable,
+        }
+    }
+
+    /// All that there was is taken; behind it only an end may be.
+    pub(super) fn used_up(&mut self, side: Side) {
+        *self.ready(side) = side == Side::Read && self.ended;
+    }
+
     fn new(generation: u32, ready: bool) -> Self {
         Self {
             generation,
@@ -197,9 +227,7 @@ impl Sources {
     /// # Errors
     /// As epoll_ctl(2).
     pub(super) fn watch(&self, id: SourceId, fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-        let known = self.of(id, |source| {
-            std::mem::replace(&mut source.interest, Interest::Read)
-        });
+        let known = self.of(id, |source| source.interest);
         let flags = if on {
             EventFlags::IN
         } else {
@@ -211,6 +239,7 @@ impl Sources {
             Some(_) => epoll::modify(&self.epoll, fd, data, flags)?,
             None => {}
         }
+        self.of(id, |source| source.interest = Interest::Read);
         Ok(())
     }
 
