@@ -141,16 +141,10 @@ impl Workers {
         theirs.len()
     }
 
-    /// Live connections to a backend.
-    pub(crate) fn live_on(&self, pool: &Name, backend: &BackendName) -> Vec<Arc<Live>> {
-        let mut theirs = self.live();
-        theirs.retain(|live| live.is_on(pool, backend));
-        theirs
-    }
-
     /// Ends the live connections to a backend; answers how many.
     pub(crate) fn cut_backend(&self, pool: &Name, backend: &BackendName) -> usize {
-        let theirs = self.live_on(pool, backend);
+        let mut theirs = self.live();
+        theirs.retain(|live| live.is_on(pool, backend));
         for live in &theirs {
             live.cut(Cause::Killed);
         }

@@ -28,6 +28,11 @@ impl Drain {
         }
     }
 
+    /// Its pace.
+    pub fn pace(&self) -> DrainPace {
+        self.pace
+    }
+
     /// How many of `live` connections are closed by `now`. `draw` is random: agents and
     /// backends that drain together do not close together.
     pub fn step(&mut self, now: u64, live: usize, draw: u64) -> usize {
