@@ -48,7 +48,7 @@ impl Descriptors {
                 wanted
             }
             None if possible < LEAST => bail!(too_few(files, 0)),
-            None => u32::try_from(possible).unwrap_or(u32::MAX).min(1 << 28),
+            None => most(files, 0),
         };
         Ok(Self {
             files,
@@ -68,33 +68,48 @@ impl Descriptors {
         self.bound.load(Ordering::Relaxed)
     }
 
-    /// Makes room for so many listening sockets.
+    /// Whether so many listening sockets leave room for connections.
     ///
     /// # Errors
-    /// When they leave no room for connections.
-    pub(crate) fn fit(&self, sockets: usize) -> Result<(), Mistake> {
+    /// When they do not.
+    pub(crate) fn check(&self, sockets: usize) -> Result<(), Mistake> {
         let sockets = u64::try_from(sockets).unwrap_or(u64::MAX);
-        let possible = possible(self.files, sockets);
-        if possible < LEAST && !self.asked {
+        if possible(self.files, sockets) < LEAST && !self.asked {
             return Err(Mistake::new("/listeners", too_few(self.files, sockets)));
         }
-        let bound = self.bound();
-        if self.asked || u64::from(bound) <= possible {
-            return Ok(());
-        }
-        let surplus = bound.saturating_sub(u32::try_from(possible).unwrap_or(bound));
-        // Those in use cannot be taken back; there are fewer descriptors than hoped then.
-        let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
-        let forgotten = self.permits.forget_permits(surplus);
-        let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
-        self.bound.fetch_sub(forgotten, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives connections what so many listening sockets leave, unless their number was
+    /// asked for.
+    pub(crate) fn fit(&self, sockets: usize) {
+        if self.asked {
+            return;
+        }
+        let sockets = u64::try_from(sockets).unwrap_or(u64::MAX);
+        let (before, now) = (self.bound(), most(self.files, sockets));
+        let count = |permits: u32| usize::try_from(permits).unwrap_or(0);
+        let bound = if now >= before {
+            self.permits.add_permits(count(now - before));
+            now
+        } else {
+            // Those in use cannot be taken back; there are fewer descriptors than hoped.
+            let taken = self.permits.forget_permits(count(before - now));
+            before.saturating_sub(u32::try_from(taken).unwrap_or(0))
+        };
+        self.bound.store(bound, Ordering::Relaxed);
     }
 }
 
 /// How many connections there can be beside so many listening sockets.
 fn possible(files: u64, sockets: u64) -> u64 {
     files.saturating_sub(OWN).saturating_sub(sockets) / 2
+}
+
+/// As many as descriptors allow, bounded by what a semaphore holds.
+fn most(files: u64, sockets: u64) -> u32 {
+    let possible = possible(files, sockets);
+    u32::try_from(possible).unwrap_or(u32::MAX).min(1 << 28)
 }
 
 fn too_few(files: u64, sockets: u64) -> String {
@@ -121,18 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn listening_sockets_take_from_connections() {
+    fn listening_sockets_take_from_connections_and_give_back() {
         let descriptors = of(2384, 1000, false);
-        descriptors.fit(0).unwrap();
-        assert_eq!(descriptors.bound(), 1000);
-        descriptors.fit(200).unwrap();
-        assert_eq!(descriptors.bound(), 900);
-        assert_eq!(descriptors.permits().available_permits(), 900);
+        for (sockets, bound) in [(0, 1000), (200, 900), (100, 950), (0, 1000)] {
+            descriptors.fit(sockets);
+            assert_eq!(descriptors.bound(), bound);
+            assert_eq!(descriptors.permits().available_permits(), bound as usize);
+        }
     }
 
     #[test]
     fn what_leaves_no_room_is_refused_with_the_mend() {
-        let mistake = of(2384, 1000, false).fit(1900).unwrap_err();
+        let mistake = of(2384, 1000, false).check(1900).unwrap_err();
         assert_eq!(mistake.pointer, "/listeners");
         for words in [
             "2384 files",
@@ -143,6 +158,9 @@ mod tests {
             assert!(mistake.message.contains(words), "{mistake}");
         }
         // Who has set the number has been warned, and gets it.
-        of(2384, 1000, true).fit(1900).unwrap();
+        let asked = of(2384, 1000, true);
+        asked.check(1900).unwrap();
+        asked.fit(1900);
+        assert_eq!(asked.bound(), 1000);
     }
 }

@@ -86,9 +86,8 @@ impl Applier {
         let workers = self.workers.iter().len();
         let each = snapshot.listeners.len() + pipe::DESCRIPTORS;
         let sockets = each.saturating_mul(workers);
-        self.descriptors
-            .fit(sockets)
-            .map_err(|mistake| vec![mistake])?;
+        let fits = self.descriptors.check(sockets);
+        fits.map_err(|mistake| vec![mistake])?;
         let prepared = self.listeners.prepare(&snapshot.listeners, workers);
         let (active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
             (Ok(active), Ok(prepared)) => (active, prepared),
@@ -98,6 +97,7 @@ impl Applier {
             }
         };
 
+        self.descriptors.fit(sockets);
         let old = self.state.swap(active);
         let active = self.state.active_owned();
         self.listeners
