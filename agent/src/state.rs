@@ -76,8 +76,11 @@ impl Listener {
 
     /// How many backends take what comes in here, by whatever route.
     pub(crate) fn up(&self) -> usize {
-        let targets = self.target.iter().chain(self.routes.iter());
-        targets.map(|target| target.pool.up()).sum()
+        self.targets().map(|target| target.pool.up()).sum()
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.target.iter().chain(self.routes.iter())
     }
 }
 
@@ -240,11 +243,14 @@ impl State {
         repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
         for spec in &snapshot.listeners {
-            match tls::server_config(spec, &identities)
-                .and_then(|tls| self.ready(spec, &pools, tls))
-            {
+            let listener = match self.unchanged(spec, &pools) {
+                Some(running) => Ok(running),
+                None => tls::server_config(spec, &identities)
+                    .and_then(|tls| self.ready(spec, &pools, tls).map(Arc::new)),
+            };
+            match listener {
                 Ok(listener) => {
-                    listeners.insert(spec.bind, Arc::new(listener));
+                    listeners.insert(spec.bind, listener);
                 }
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -280,7 +286,9 @@ impl State {
             // There may be more room than before.
             pool.facts.queue.wake_one();
         }
-        for listener in self.active.load().listeners.values() {
+        // Those that are no more as well: somebody may wait there for room.
+        let listeners = self.active.load();
+        for listener in old.listeners.values().chain(listeners.listeners.values()) {
             let limits = &listener.spec.policy.limits;
             listener.facts.bounds.changed(limits.new_per_client);
         }
@@ -296,6 +304,23 @@ impl State {
     /// Whether the agent is on its way out.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The running listener, when nothing of it changes. Not a terminator's: its
+    /// certificates may have, under the same names.
+    fn unchanged(
+        &self,
+        spec: &snapshot::Listener,
+        pools: &HashMap<Name, Arc<Pool>>,
+    ) -> Option<Arc<Listener>> {
+        let running = self.listener(spec.bind)?;
+        let same = |target: &Target| {
+            let now = pools.get(&target.pool.spec.name);
+            now.is_some_and(|pool| Arc::ptr_eq(pool, &target.pool))
+        };
+        let unchanged =
+            running.tls.is_none() && running.spec == *spec && running.targets().all(same);
+        unchanged.then_some(running)
     }
 
     fn ready(
