@@ -247,8 +247,18 @@ pub(crate) struct Connection {
 /// What a connection takes before it is accepted: a place in the agent, and one on its
 /// listener.
 pub(crate) struct Place {
-    pub(crate) _seat: Seat,
-    pub(crate) permit: OwnedSemaphorePermit,
+    _seat: Seat,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Both together.
+    pub(crate) fn new(seat: Seat, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _seat: seat,
+            permit,
+        }
+    }
 }
 
 impl Connection {

@@ -76,7 +76,9 @@ impl Bound {
         }
         for socket in &self.sockets {
             if let Err(error) = options.set_on(socket) {
+                // The next change tries again.
                 tracing::error!(%error, ?options, "a listening socket keeps its old options");
+                return;
             }
         }
         self.options = options;
@@ -86,9 +88,11 @@ impl Bound {
     async fn close(self) {
         self.stop.cancel();
         for task in self.accepting {
-            // A task that panicked has closed its socket too.
+            // One that panicked serves nobody any more either.
             let _ = task.await;
         }
+        // Dropped here, and nowhere before: the tasks had them too.
+        drop(self.sockets);
     }
 }
 
@@ -236,16 +240,12 @@ impl Accepting {
         let mut failures = 0;
         let mut burst = 1;
         loop {
-            if let Err(error) = listener.readable().await {
-                tracing::error!(address = %self.address, %error, "no longer accepting");
-                return;
-            }
             match self.accept_some(listener, burst).await {
                 Ok(accepted) => {
                     failures = 0;
                     // Where many come at once, more are taken at once; one call more
                     // would only say that nobody else has come.
-                    burst = if accepted < burst || self.is_paced() {
+                    burst = if accepted < burst {
                         1
                     } else {
                         (2 * burst).min(LARGEST_BURST)
@@ -265,15 +265,9 @@ impl Accepting {
         }
     }
 
-    /// Whether each connection has to be one that is there: a rate is used up by
-    /// looking for one.
-    fn is_paced(&self) -> bool {
-        let listener = self.worker.state.listener(self.address);
-        listener.is_some_and(|l| l.spec.policy.limits.new_connections.is_some())
-    }
-
-    /// Accepts up to `most`; answers how many there were.
+    /// Waits for somebody, and accepts up to `most`; answers how many there were.
     async fn accept_some(&self, socket: &TcpListener, most: u32) -> io::Result<u32> {
+        socket.readable().await?;
         let mut accepted = 0;
         while accepted < most {
             let Some((listener, place)) = self.place(socket).await? else {
@@ -281,9 +275,14 @@ impl Accepting {
                 socket.ignore()?;
                 return Ok(accepted);
             };
+            // A rate is used up by looking for somebody who has to be there.
+            let paced = listener.spec.policy.limits.new_connections.is_some();
             match socket.accept() {
                 Ok(Accepted { stream, peer }) => {
                     self.serve(listener, stream, PeerAddr::new(peer), place);
+                    if paced {
+                        return Ok(1);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -315,31 +314,15 @@ impl Accepting {
                 }
             };
             let Some(seat) = seat else { continue };
-            let Some(rate) = limits.new_connections else {
-                return Ok(Some((
-                    listener,
-                    Place {
-                        _seat: seat,
-                        permit,
-                    },
-                )));
-            };
-            match listener.facts.bounds.admit(rate, uptime()) {
-                Ok(()) => {
-                    return Ok(Some((
-                        listener,
-                        Place {
-                            _seat: seat,
-                            permit,
-                        },
-                    )));
-                }
-                Err(wait) => {
-                    drop(seat);
-                    socket.ignore()?;
-                    engine::sleep_until(engine::now() + wait).await;
-                }
+            if let Some(rate) = limits.new_connections
+                && let Err(wait) = listener.facts.bounds.admit(rate, uptime())
+            {
+                drop(seat);
+                socket.ignore()?;
+                engine::sleep_until(engine::now() + wait).await;
+                continue;
             }
+            return Ok(Some((listener, Place::new(seat, permit))));
         }
     }
 
@@ -362,10 +345,7 @@ impl Accepting {
             && let Some(seat) = Seat::take(&listener.facts, limit)
             && let Ok(Accepted { stream, peer }) = socket.accept()
         {
-            let place = Place {
-                _seat: seat,
-                permit,
-            };
+            let place = Place::new(seat, permit);
             self.serve(listener, stream, PeerAddr::new(peer), place);
         }
     }
