@@ -34,6 +34,8 @@ pub(crate) struct PoolFacts {
     /// Connections that wait for a backend with room.
     pub(crate) queue: Queue,
     serving: AtomicU8,
+    /// Held while it is decided whether one more backend is ejected.
+    ejecting: Mutex<()>,
 }
 
 /// Who serves a pool at the moment.
@@ -77,6 +79,7 @@ impl PoolFacts {
             name,
             queue: Queue::default(),
             serving: AtomicU8::new(Serving::Primary as u8),
+            ejecting: Mutex::default(),
         }
     }
 
@@ -124,6 +127,8 @@ pub(crate) struct BackendFacts {
     /// When its checks made it up, in milliseconds of [`uptime`].
     recovered: AtomicU64,
     ejection: Mutex<Ejection>,
+    /// Whether the last connect failed: what a success has to mend.
+    failing: AtomicBool,
     /// Mirrors `ejection`, for the data threads; in milliseconds of [`uptime`].
     ejected_until: AtomicU64,
     /// How many processes its agent says it has.
@@ -177,6 +182,7 @@ impl BackendFacts {
             health: Mutex::new(health),
             recovered: AtomicU64::new(NEVER),
             ejection: Mutex::new(Ejection::new(ejecting(passive))),
+            failing: AtomicBool::new(false),
             ejected_until: AtomicU64::default(),
             processes: AtomicU32::new(UNSAID),
             last_check: Mutex::default(),
@@ -248,7 +254,8 @@ impl BackendFacts {
     /// Takes in a connect that succeeded.
     pub(crate) fn connected(&self) {
         self.connects.fetch_add(1, Ordering::Relaxed);
-        if self.ejected_until.load(Ordering::Relaxed) != 0 || self.has_failed() {
+        if self.failing.load(Ordering::Relaxed) {
+            self.failing.store(false, Ordering::Relaxed);
             lock(&self.ejection).succeeded();
         }
     }
@@ -265,6 +272,9 @@ impl BackendFacts {
         if passive == Passive::Off {
             return None;
         }
+        // Two threads must not each eject one when one may go.
+        let _one_at_a_time = lock(&self.pool.ejecting);
+        self.failing.store(true, Ordering::Relaxed);
         let (up, ejected) = others();
         let now = uptime();
         let may = ejection::may_eject(up, ejected);
@@ -272,10 +282,6 @@ impl BackendFacts {
         self.ejected_until.store(millis(until), Ordering::Relaxed);
         self.ejections.fetch_add(1, Ordering::Relaxed);
         Some(until.saturating_sub(now))
-    }
-
-    fn has_failed(&self) -> bool {
-        self.connects_failed.load(Ordering::Relaxed) != 0
     }
 
     /// The last check, if there was one.
