@@ -197,12 +197,11 @@ impl Wanted<'_> {
     /// Takes note of a connect that failed; answers with what it means for the client.
     fn failed(&self, backend: &Backend, error: &io::Error) -> Result<Cause, Cause> {
         let (facts, passive) = (&backend.facts, self.pool.spec.passive);
-        if sys::out_of_descriptors(error) || sys::out_of_ports(error) {
+        if sys::is_ours(error) {
             tracing::error!(%error, "no connection to a backend can be opened");
             return Err(Cause::Internal);
         }
-        let early = self.spoken.is_some() && self.pool.spec.fast_open;
-        if early && error.kind() == io::ErrorKind::ConnectionReset {
+        if self.early().is_some() && error.kind() == io::ErrorKind::ConnectionReset {
             // It had accepted (whoever has not, refuses), and may have read what the
             // client said: that must not reach another one as well.
             return Err(Cause::UpstreamReset);
@@ -217,6 +216,11 @@ impl Wanted<'_> {
             io::ErrorKind::TimedOut => Cause::ConnectTimeout,
             _ => Cause::ConnectFailed,
         })
+    }
+
+    /// The client, when its bytes are to travel in the SYN.
+    fn early(&self) -> Option<&TcpStream> {
+        self.spoken.filter(|_| self.pool.spec.fast_open)
     }
 
     /// Connects to one backend; from another address where one has no port left.
@@ -240,8 +244,7 @@ impl Wanted<'_> {
         if let Some(time) = self.connection.listener.spec.tcp.user_timeout {
             sockets::give_up(&socket, Some(time.duration()))?;
         }
-        let early = self.spoken.filter(|_| self.pool.spec.fast_open);
-        let Some(client) = early else {
+        let Some(client) = self.early() else {
             let connecting = TcpStream::connect(socket, target);
             let stream = timeout_at(deadline, connecting).await??;
             source.refuse_itself(&stream, target)?;

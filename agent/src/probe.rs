@@ -106,7 +106,7 @@ enum Asked {
     /// What the backend said or did, in words.
     Backend(Result<Passed, String>),
     /// This host could not even ask.
-    NoDescriptor(io::Error),
+    Nobody(io::Error),
 }
 
 struct Checking {
@@ -130,7 +130,7 @@ impl Checking {
             match asked {
                 Asked::Backend(result) => self.report(result),
                 // Says nothing about the backend.
-                Asked::NoDescriptor(error) => tracing::error!(%error, "no check can be made"),
+                Asked::Nobody(error) => tracing::error!(%error, "no check can be made"),
             }
             // From start to start: a check that waits for its timeout must not
             // delay the next one, or `fall` of them would take longer than said.
@@ -143,7 +143,7 @@ impl Checking {
         let asking = async {
             match self.source.connect_on_control(self.address).await {
                 Ok(stream) => Asked::Backend(self.ask(stream).await),
-                Err(error) if sys::out_of_descriptors(&error) => Asked::NoDescriptor(error),
+                Err(error) if sys::is_ours(&error) => Asked::Nobody(error),
                 Err(error) => Asked::Backend(Err(format!("connect: {}", in_words(&error)))),
             }
         };

@@ -120,7 +120,9 @@ impl Drop for Turn<'_> {
             self.queue.wake_one();
         } else {
             let mut waiting = self.queue.lock();
-            waiting.retain(|waiter| !waiter.told.is_closed());
+            if let Ok(place) = waiting.binary_search_by_key(&self.ticket, |waiter| waiter.ticket) {
+                waiting.remove(place);
+            }
             self.queue.note(&waiting);
         }
     }

@@ -4,7 +4,7 @@
 //! All connections of a thread read into one buffer and write from it; what a
 //! writer does not take at once is kept in memory of exactly that size, and
 //! nothing more is read until it is gone. So an idle connection holds none, and
-//! one with a slow reader little.
+//! one with a slow reader what was read last, 256 KiB at most.
 
 mod direction;
 pub(crate) mod pipe;

@@ -64,10 +64,9 @@ impl Options {
         keep_alive(socket, self.keepalive)?;
         give_up(socket, self.user_timeout)?;
         sys::accept_with_data(socket, self.seconds_for_data)?;
-        if self.fast_open {
-            // Where the host forbids it there is none, which `host` tells.
-            let _ = sys::listen_with_fast_open(socket, FAST_OPEN_QUEUE);
-        }
+        let pending = if self.fast_open { FAST_OPEN_QUEUE } else { 0 };
+        // Where the host forbids it there is none, which `host` tells.
+        let _ = sys::listen_with_fast_open(socket, pending);
         options.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))
     }
 }

@@ -128,13 +128,18 @@ pub(crate) fn raise_open_files() -> u64 {
     }
 }
 
+/// Whether an error is this host's want, and says nothing of the peer.
+pub(crate) fn is_ours(error: &io::Error) -> bool {
+    out_of_descriptors(error) || out_of_ports(error)
+}
+
 /// Whether an error says that no source port is left towards a target (connect(2)).
 pub(crate) fn out_of_ports(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
 }
 
 /// Whether an error says that this process or host has no descriptor left.
-pub(crate) fn out_of_descriptors(error: &io::Error) -> bool {
+fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)

@@ -99,17 +99,13 @@ impl Direction {
 
     /// Moves what can be moved. Ready once: at its end, or at its failure. `closes`
     /// says that the writer is closed next.
-    pub(super) fn poll<R, W>(
+    pub(super) fn poll<R: End, W: End>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
         closes: bool,
-    ) -> Poll<Result<(), Broken>>
-    where
-        R: End,
-        W: End,
-    {
+    ) -> Poll<Result<(), Broken>> {
         if self.ended() {
             return Poll::Pending;
         }
@@ -120,17 +116,13 @@ impl Direction {
         Poll::Ready(end)
     }
 
-    fn advance<R, W>(
+    fn advance<R: End, W: End>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
         closes: bool,
-    ) -> Poll<Result<(), Broken>>
-    where
-        R: End,
-        W: End,
-    {
+    ) -> Poll<Result<(), Broken>> {
         let mut turn = TURN;
         loop {
             if !self.pending.is_empty() && ready!(self.write_pending(cx, writer)).is_err() {
@@ -169,17 +161,13 @@ impl Direction {
 
     /// Reads into `scratch` and writes from there; keeps only what the writer does
     /// not take. Answers how much was read.
-    fn carry<R, W>(
+    fn carry<R: End, W: End>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
         scratch: &mut [u8],
-    ) -> Poll<Result<usize, Broken>>
-    where
-        R: End,
-        W: End,
-    {
+    ) -> Poll<Result<usize, Broken>> {
         let mut bytes = match ready!(self.read(cx, reader, scratch)) {
             Ok([]) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
             Ok(bytes) => bytes,
