@@ -147,7 +147,7 @@ impl Wanted<'_> {
         let connection = self.connection;
         connection.enter(Phase::Queue);
         let spec = &self.pool.spec;
-        let timeouts = &connection.listener.spec.policy.timeouts;
+        let timeouts = &connection.spec.policy.timeouts;
         let patience = spec.queue_timeout.unwrap_or(timeouts.connect).duration();
         let deadline = engine::now() + patience;
         let most = usize::try_from(spec.max_queue.get()).unwrap_or(usize::MAX);
@@ -226,7 +226,7 @@ impl Wanted<'_> {
     /// Connects to one backend; from another address where one has no port left.
     async fn try_one(&self, target: SocketAddr) -> io::Result<Connected> {
         let source = &self.connection.worker.source;
-        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let timeouts = &self.connection.spec.policy.timeouts;
         let deadline = engine::now() + timeouts.connect.duration();
         let mut choices = source.choices(target.ip());
         loop {
@@ -241,7 +241,7 @@ impl Wanted<'_> {
     async fn connect(&self, target: SocketAddr, deadline: Instant) -> io::Result<Connected> {
         let source = &self.connection.worker.source;
         let (socket, port) = source.socket(target)?;
-        if let Some(time) = self.connection.listener.spec.tcp.user_timeout {
+        if let Some(time) = self.connection.spec.tcp.user_timeout {
             sockets::give_up(&socket, Some(time.duration()))?;
         }
         let Some(client) = self.early() else {

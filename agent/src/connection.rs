@@ -15,6 +15,7 @@ use serde::Serialize;
 use tidegate_core::addr::{ClientAddr, PeerAddr};
 use tidegate_core::admit::Refusal;
 use tidegate_core::document::{BackendName, Name};
+use tidegate_core::snapshot;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::bounds::Seat;
@@ -237,8 +238,9 @@ pub(crate) struct Row {
 pub(crate) struct Connection {
     pub(crate) live: Arc<Live>,
     pub(crate) worker: Arc<Worker>,
-    /// What it is served by; the policy in it admitted the client.
-    pub(crate) listener: Arc<Listener>,
+    /// What it is served by; the policy in it admitted the client. Not the listener
+    /// itself, whose pools must not outlive a change for as long as connections do.
+    pub(crate) spec: Arc<snapshot::Listener>,
     number: usize,
     entered: Option<Entered>,
     place: Option<Place>,
@@ -266,59 +268,61 @@ impl Connection {
     /// policy, so that a change of policy cannot fall between the two.
     pub(crate) fn open(
         worker: &Arc<Worker>,
-        listener: Arc<Listener>,
+        listener: &Listener,
         peer: PeerAddr,
         place: Place,
     ) -> Self {
         let facts = &listener.facts;
         facts.accepted.fetch_add(1, Ordering::Relaxed);
-        let live = Arc::new(Live::new(&listener, peer));
+        let live = Arc::new(Live::new(listener, peer));
         let number = worker.register(&live);
         Self {
             live,
             worker: Arc::clone(worker),
-            listener,
+            spec: Arc::clone(&listener.spec),
             number,
             entered: None,
             place: Some(place),
         }
     }
 
-    /// Decides whether the client may be here, by the policy as it is now.
+    /// Decides whether the client may be here, by the policy as it is now; `listener`
+    /// is the one that it came by. Answers with what it is served by from now on.
     ///
     /// # Errors
     /// The refusal, as a cause.
-    pub(crate) fn admit(&mut self, client: ClientAddr) -> Result<(), Cause> {
+    pub(crate) fn admit(
+        &mut self,
+        client: ClientAddr,
+        listener: Arc<Listener>,
+    ) -> Result<Arc<Listener>, Cause> {
         // The client first, then the policy; whoever changes the policy swaps
         // first and then looks at clients. One of the two sees the other.
         let client = *self.live.client.get_or_init(|| client);
         fence(Ordering::SeqCst);
-        if let Some(now) = self.worker.state.listener(self.listener.spec.bind)
-            && now.spec.name == self.listener.spec.name
-        {
-            self.listener = now;
-        }
-        let refused = self.decide(client);
+        let listener = self.now(&listener).unwrap_or(listener);
+        self.spec = Arc::clone(&listener.spec);
+        let refused = self.decide(client, &listener);
         let facts = &self.live.listener;
         let mut tallies = self.worker.tallies();
         if self.live.edge {
             tallies.add(facts, Measure::Connections, client.key(), 1);
         }
         match refused {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(listener),
             Err(refusal) => {
                 tallies.add(facts, Measure::Refused, client.key(), 1);
                 drop(tallies);
                 facts.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%client, listener = %self.listener.spec.name, %refusal, "refused");
+                tracing::debug!(%client, listener = %self.spec.name, %refusal, "refused");
                 Err(Cause::from(&refusal))
             }
         }
     }
 
-    fn decide(&mut self, client: ClientAddr) -> Result<(), Refusal> {
-        self.listener.admission.admit(client)?;
-        if let Some(rate) = self.listener.spec.policy.limits.new_per_client {
+    fn decide(&mut self, client: ClientAddr, listener: &Listener) -> Result<(), Refusal> {
+        listener.admission.admit(client)?;
+        if let Some(rate) = listener.spec.policy.limits.new_per_client {
             let hash = self.worker.state.own_key().client(client.key());
             let bounds = &self.live.listener.bounds;
             if !bounds.admits_client(hash, rate, uptime()) {
@@ -326,7 +330,7 @@ impl Connection {
             }
         }
         let entered = self.live.listener.clients.enter(client.key());
-        let within = self.listener.admission.within_limit(entered.live);
+        let within = listener.admission.within_limit(entered.live);
         self.entered = Some(entered);
         within
     }
@@ -348,13 +352,18 @@ impl Connection {
         Cause::FirstByteTimeout
     }
 
-    /// Where it goes as things are now, which may have changed since it came.
-    pub(crate) fn target(&self) -> Option<Target> {
-        let own = &self.listener;
-        match self.worker.state.listener(own.spec.bind) {
-            Some(now) if now.spec.name == own.spec.name => now.target.clone(),
-            _ => own.target.clone(),
+    /// Where it goes as things are now, which may have changed since it came by `own`.
+    pub(crate) fn target(&self, own: &Listener) -> Option<Target> {
+        match self.now(own) {
+            Some(now) => now.target.clone(),
+            None => own.target.clone(),
         }
+    }
+
+    /// What the listener is now, if it still is.
+    fn now(&self, own: &Listener) -> Option<Arc<Listener>> {
+        let now = self.worker.state.listener(own.spec.bind)?;
+        (now.spec.name == own.spec.name).then_some(now)
     }
 
     /// Counts a failed handshake.
@@ -380,20 +389,20 @@ impl Connection {
 
     /// The end of everything before the first payload byte.
     pub(crate) fn first_byte_deadline(&self) -> Instant {
-        let wait = self.listener.spec.policy.timeouts.first_byte.duration();
+        let wait = self.spec.policy.timeouts.first_byte.duration();
         self.live.started + wait
     }
 
     /// The end of its life, where the policy sets one: within the last tenth before
     /// `max_age`, so that connections that came together do not come again together.
     pub(crate) fn end_of_life(&self) -> Option<Instant> {
-        let age = self.listener.spec.policy.timeouts.max_age?.duration();
+        let age = self.spec.policy.timeouts.max_age?.duration();
         Some(self.live.started + shortened(age, self.live.number))
     }
 
     /// Where it was accepted.
     pub(crate) fn bind(&self) -> SocketAddr {
-        self.listener.spec.bind
+        self.spec.bind
     }
 }
 

@@ -23,6 +23,7 @@ use crate::connection::Connection;
 use crate::engine::{self, HyperTimer, TcpStream, sleep_until};
 use crate::proxy::Arrival;
 use crate::relay::{self, Leftover};
+use crate::state::Listener;
 
 /// The head of a request, at most. Node.js itself takes 16 KiB.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -31,15 +32,18 @@ const LARGEST_HEAD: usize = 64 << 10;
 pub(crate) async fn serve(
     client: TlsStream<TcpStream>,
     connection: &mut Connection,
+    listener: Arc<Listener>,
     arrival: Arrival,
     forwarded: bool,
 ) -> Served {
     let connection = &*connection;
     connection.enter(Phase::Request);
     let activity = Arc::new(Activity::default());
-    let exchange = Exchange::new(connection, arrival, forwarded);
+    let exchange = Exchange::new(connection, listener, arrival, forwarded);
     let result = requests(client, connection, &activity, &exchange).await;
-    if let (Ok(()), Some(upgrade)) = (&result, exchange.take_upgrade()) {
+    let upgrade = exchange.take_upgrade();
+    drop(exchange);
+    if let (Ok(()), Some(upgrade)) = (&result, upgrade) {
         connection.enter(Phase::Relay);
         return websocket(upgrade, connection).await;
     }
@@ -66,7 +70,7 @@ async fn requests(
     activity: &Arc<Activity>,
     exchange: &Exchange<'_>,
 ) -> Result<(), Cause> {
-    let timeouts = connection.listener.spec.policy.timeouts;
+    let timeouts = connection.spec.policy.timeouts;
     let io = Counted::new(client, Arc::clone(&connection.live), Arc::clone(activity));
     let service = service_fn(|request| exchange.answer(request));
     let serving = hyper::server::conn::http1::Builder::new()

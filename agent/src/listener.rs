@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_core::addr::PeerAddr;
@@ -48,6 +48,7 @@ struct Bound {
     options: Options,
     stop: CancellationToken,
     accepting: Vec<oneshot::Receiver<()>>,
+    last: Arc<OnceLock<Arc<Listener>>>,
 }
 
 impl New {
@@ -84,8 +85,12 @@ impl Bound {
         self.options = options;
     }
 
-    /// Closes the sockets: when this is over nobody can connect any more.
-    async fn close(self) {
+    /// Closes the sockets: when this is over nobody can connect any more. Those who
+    /// have are served by `last`, where nothing that runs is for them.
+    async fn close(self, last: Option<&Arc<Listener>>) {
+        if let Some(last) = last {
+            self.last.get_or_init(|| Arc::clone(last));
+        }
         self.stop.cancel();
         for task in self.accepting {
             // One that panicked serves nobody any more either.
@@ -159,8 +164,15 @@ impl ListenerSet {
         }
     }
 
-    /// Accepts on what was prepared, and no longer on what `active` has not.
-    pub(crate) async fn commit(&mut self, prepared: Prepared, active: &Active, workers: &Workers) {
+    /// Accepts on what was prepared, and no longer on what `active` has not; who waits
+    /// there is served as `before` says.
+    pub(crate) async fn commit(
+        &mut self,
+        prepared: Prepared,
+        before: &Active,
+        active: &Active,
+        workers: &Workers,
+    ) {
         for (address, bound) in &mut self.bound {
             if let Some(listener) = active.listeners.get(address) {
                 bound.follow(Options::of(&listener.spec));
@@ -168,6 +180,7 @@ impl ListenerSet {
         }
         for new in prepared.new {
             let stop = CancellationToken::new();
+            let last = Arc::new(OnceLock::new());
             let sockets: Vec<_> = new.sockets.into_iter().map(Arc::new).collect();
             let accepting = workers.iter().zip(&sockets).map(|(worker, socket)| {
                 let one = Accepting {
@@ -176,6 +189,7 @@ impl ListenerSet {
                     permits: Arc::clone(&self.permits),
                     errors: Arc::clone(&self.accept_errors),
                     stop: stop.clone(),
+                    last: Arc::clone(&last),
                 };
                 worker.handle.spawn(one.run(Arc::clone(socket)))
             });
@@ -185,21 +199,22 @@ impl ListenerSet {
                 accepting: accepting.collect(),
                 sockets,
                 stop,
+                last,
             };
             self.bound.insert(new.address, bound);
         }
         let removed = self
             .bound
             .extract_if(|address, _| !active.listeners.contains_key(address));
-        for (_, bound) in removed.collect::<Vec<_>>() {
-            bound.close().await;
+        for (address, bound) in removed.collect::<Vec<_>>() {
+            bound.close(before.listeners.get(&address)).await;
         }
     }
 
     /// Accepts nowhere any more.
     pub(crate) async fn stop(&mut self) {
         for (_, bound) in self.bound.drain() {
-            bound.close().await;
+            bound.close(None).await;
         }
     }
 }
@@ -211,6 +226,8 @@ struct Accepting {
     permits: Arc<Semaphore>,
     errors: Arc<AtomicU64>,
     stop: CancellationToken,
+    /// Set when the listener has gone.
+    last: Arc<OnceLock<Arc<Listener>>>,
 }
 
 impl Accepting {
@@ -339,7 +356,8 @@ impl Accepting {
     /// reset it.
     fn empty_queue(&self, socket: &TcpListener) {
         // Without room there is no one to serve it, and the end must not wait for room.
-        while let Some(listener) = self.worker.state.listener(self.address)
+        while let running = self.worker.state.listener(self.address)
+            && let Some(listener) = running.or_else(|| self.last.get().cloned())
             && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
             && let limit = listener.spec.policy.limits.connections
             && let Some(seat) = Seat::take(&listener.facts, limit)
@@ -351,10 +369,10 @@ impl Accepting {
     }
 
     fn serve(&self, listener: Arc<Listener>, stream: TcpStream, peer: PeerAddr, place: Place) {
-        let mut connection = Connection::open(&self.worker, listener, peer, place);
+        let mut connection = Connection::open(&self.worker, &listener, peer, place);
         let live = Arc::clone(&connection.live);
         let serving = async move {
-            let served = serve(stream, &mut connection).await;
+            let served = serve(stream, &mut connection, listener).await;
             connection.end(served.unwrap_or_else(std::convert::identity));
         };
         debug_assert!(
@@ -368,20 +386,23 @@ impl Accepting {
     }
 }
 
-async fn serve(stream: TcpStream, connection: &mut Connection) -> crate::cause::Served {
+async fn serve(
+    stream: TcpStream,
+    connection: &mut Connection,
+    listener: Arc<Listener>,
+) -> crate::cause::Served {
     // What is larger is apart, since a task is as large as the largest thing it may do.
-    match (
-        &connection.listener.spec.work,
-        connection.listener.tls.clone(),
-    ) {
+    match (&listener.spec.work, listener.tls.clone()) {
         (Work::Redirect(redirect), _) => {
             let redirect = *redirect;
-            Box::pin(redirect::serve(stream, connection, redirect)).await
+            Box::pin(redirect::serve(stream, connection, listener, redirect)).await
         }
         (Work::Terminate(_), Some(tls)) => {
-            Box::pin(terminator::serve(stream, connection, tls)).await
+            Box::pin(terminator::serve(stream, connection, listener, tls)).await
         }
-        (Work::Balance | Work::Terminate(_), _) => balancer::serve(stream, connection).await,
+        (Work::Balance | Work::Terminate(_), _) => {
+            balancer::serve(stream, connection, listener).await
+        }
     }
 }
 

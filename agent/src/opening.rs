@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::engine::TcpStream;
 use crate::proxy::Arrival;
 use crate::relay::with_scratch;
-use crate::state::Target;
+use crate::state::{Listener, Target};
 
 /// What a client said before anything was connected.
 #[derive(Default)]
@@ -32,15 +32,18 @@ pub(crate) struct Spoken {
 ///
 /// # Errors
 /// The client ended, broke off, or began TLS wrongly where names decide.
-pub(crate) async fn hear(client: &TcpStream, connection: &Connection) -> Result<Spoken, Cause> {
+pub(crate) async fn hear(
+    client: &TcpStream,
+    connection: &Connection,
+    listener: &Listener,
+) -> Result<Spoken, Cause> {
     let mut spoken = Spoken::default();
-    let listener = &connection.listener.spec;
-    if !listener.client_first {
+    if !listener.spec.client_first {
         return Ok(spoken);
     }
-    let decides = !listener.routes.is_empty();
+    let decides = !listener.spec.routes.is_empty();
     let told = |target: &Target| target.pool.spec.extensions.authority;
-    let is_read = decides || connection.listener.target.as_ref().is_some_and(told);
+    let is_read = decides || listener.target.as_ref().is_some_and(told);
     connection.enter(Phase::FirstBytes);
     loop {
         spoken.hear_more(client).await?;
@@ -92,8 +95,7 @@ impl Spoken {
     ///
     /// # Errors
     /// Nowhere.
-    pub(crate) fn route(&self, connection: &Connection) -> Result<Target, Cause> {
-        let listener = &connection.listener;
+    pub(crate) fn route(&self, listener: &Listener) -> Result<Target, Cause> {
         if self.plain && listener.spec.plain == Plain::Refuse {
             return Err(Cause::NotTls);
         }

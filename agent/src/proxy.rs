@@ -45,7 +45,7 @@ pub(crate) async fn arrival(
         },
         extensions: Vec::new(),
     };
-    let Some(trusted) = &connection.listener.spec.accept_proxy else {
+    let Some(trusted) = &connection.spec.accept_proxy else {
         return Ok(direct());
     };
     if !trusted.iter().any(|net| net.contains(&peer.ip())) {

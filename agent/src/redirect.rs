@@ -17,7 +17,7 @@ use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
 use crate::engine::{HyperTimer, TcpStream, timeout_at};
 use crate::proxy;
-use crate::state::State;
+use crate::state::{Listener, State};
 
 /// The head of a request, at most.
 const LARGEST_HEAD: usize = 8 << 10;
@@ -27,12 +27,13 @@ const LARGEST_HEAD: usize = 8 << 10;
 pub(crate) async fn serve(
     mut client: TcpStream,
     connection: &mut Connection,
+    listener: Arc<Listener>,
     redirect: Redirect,
 ) -> Served {
     let deadline = connection.first_byte_deadline();
     let serving = async {
         let arrival = proxy::arrival(&mut client, connection).await?;
-        connection.admit(arrival.ends.client)?;
+        connection.admit(arrival.ends.client, listener)?;
         connection.enter(Phase::Request);
         answer_one(client, connection, redirect).await
     };

@@ -106,7 +106,7 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
 
 impl End for TcpStream {
     fn keep_alive(&self, connection: &Connection) {
-        let after = connection.listener.spec.tcp.keepalive.duration();
+        let after = connection.spec.tcp.keepalive.duration();
         // Fails on a connection that is gone already, which needs none.
         let _ = sockets::keep_alive(self, after);
     }
@@ -283,7 +283,7 @@ where
     }
 
     fn expiry(&self) -> (Instant, Cause) {
-        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let timeouts = &self.connection.spec.policy.timeouts;
         let (silence, cause) = match self.first_end {
             None => (timeouts.idle, Cause::IdleTimeout),
             Some(_) => (timeouts.half_closed, Cause::HalfClosedTimeout),

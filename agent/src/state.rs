@@ -58,7 +58,7 @@ pub(crate) struct Active {
 
 /// A listener, ready to run.
 pub(crate) struct Listener {
-    pub(crate) spec: snapshot::Listener,
+    pub(crate) spec: Arc<snapshot::Listener>,
     pub(crate) admission: Admission,
     /// Where connections go that no route takes.
     pub(crate) target: Option<Target>,
@@ -319,7 +319,7 @@ impl State {
             now.is_some_and(|pool| Arc::ptr_eq(pool, &target.pool))
         };
         let unchanged =
-            running.tls.is_none() && running.spec == *spec && running.targets().all(same);
+            running.tls.is_none() && *running.spec == *spec && running.targets().all(same);
         unchanged.then_some(running)
     }
 
@@ -360,7 +360,7 @@ impl State {
             routes: Routes::new(routes),
             tls,
             facts: self.facts.listener(&spec.name, role),
-            spec: spec.clone(),
+            spec: Arc::new(spec.clone()),
         })
     }
 

@@ -16,24 +16,27 @@ use crate::connection::Connection;
 use crate::engine::{TcpStream, timeout_at};
 use crate::opening::{Opening, Spoken};
 use crate::proxy::{self, Arrival};
+use crate::state::Listener;
 use crate::{http, relay};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(
     client: TcpStream,
     connection: &mut Connection,
+    listener: Arc<Listener>,
     tls: Arc<ServerConfig>,
 ) -> Served {
     let deadline = connection.first_byte_deadline();
-    let (client, arrival) = timeout_at(deadline, decrypt(client, connection, tls))
+    let decrypting = decrypt(client, connection, listener, tls);
+    let (client, arrival, listener) = timeout_at(deadline, decrypting)
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
-    if let Work::Terminate(terminate) = &connection.listener.spec.work
+    if let Work::Terminate(terminate) = &listener.spec.work
         && let Inside::Http { forwarded } = terminate.inside
     {
-        return http::serve(client, connection, arrival, forwarded).await;
+        return http::serve(client, connection, listener, arrival, forwarded).await;
     }
-    let upstream = timeout_at(deadline, reach(connection, &arrival))
+    let upstream = timeout_at(deadline, reach(connection, listener, &arrival))
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     connection.enter(Phase::Relay);
@@ -44,10 +47,11 @@ pub(crate) async fn serve(
 async fn decrypt(
     mut client: TcpStream,
     connection: &mut Connection,
+    listener: Arc<Listener>,
     tls: Arc<ServerConfig>,
-) -> Result<(TlsStream<TcpStream>, Arrival), Cause> {
+) -> Result<(TlsStream<TcpStream>, Arrival, Arc<Listener>), Cause> {
     let arrival = proxy::arrival(&mut client, connection).await?;
-    connection.admit(arrival.ends.client)?;
+    let listener = connection.admit(arrival.ends.client, listener)?;
     connection.enter(Phase::Handshake);
     match TlsAcceptor::from(tls).accept(client).await {
         Ok(mut session) => {
@@ -57,7 +61,7 @@ async fn decrypt(
                 .listener
                 .handshakes
                 .fetch_add(1, Ordering::Relaxed);
-            Ok((session, arrival))
+            Ok((session, arrival, listener))
         }
         Err(error) => {
             connection.handshake_failed();
@@ -86,9 +90,13 @@ fn acknowledge(session: &mut TlsStream<TcpStream>) {
 }
 
 /// From the session to a backend that knows the client.
-async fn reach(connection: &Connection, arrival: &Arrival) -> Result<Upstream, Cause> {
+async fn reach(
+    connection: &Connection,
+    listener: Arc<Listener>,
+    arrival: &Arrival,
+) -> Result<Upstream, Cause> {
     let spoken = Spoken::default();
-    let target = spoken.route(connection)?;
+    let target = spoken.route(&listener)?;
     let opening = Opening::new(connection, &target, arrival, spoken);
     let wanted = Wanted {
         connection,

@@ -101,7 +101,7 @@ impl Applier {
         let old = self.state.swap(active);
         let active = self.state.active_owned();
         self.listeners
-            .commit(prepared, &active, &self.workers)
+            .commit(prepared, &old, &active, &self.workers)
             .await;
         self.probes.follow(&active);
         self.drains.follow(&active, &self.workers);

@@ -22,7 +22,7 @@ use crate::engine::{self, AbortOnDrop, timeout_at};
 use crate::facts::InFlight;
 use crate::opening::{Opening, Spoken};
 use crate::proxy::{Arrival, Ends};
-use crate::state::{Pool, Target};
+use crate::state::{Listener, Pool, Target};
 
 /// What goes to the app: the client's body, or none when a request is sent again.
 type Upload = Either<Incoming, Empty<Bytes>>;
@@ -32,6 +32,8 @@ type Download = Either<Incoming, Full<Bytes>>;
 /// The requests of one client connection.
 pub(super) struct Exchange<'a> {
     connection: &'a Connection,
+    /// What it came by.
+    listener: Arc<Listener>,
     arrival: Arrival,
     forwarded: bool,
     kept: Mutex<Option<Kept>>,
@@ -59,9 +61,15 @@ pub(super) struct Upgrade {
 
 impl<'a> Exchange<'a> {
     /// No request yet.
-    pub(super) fn new(connection: &'a Connection, arrival: Arrival, forwarded: bool) -> Self {
+    pub(super) fn new(
+        connection: &'a Connection,
+        listener: Arc<Listener>,
+        arrival: Arrival,
+        forwarded: bool,
+    ) -> Self {
         Self {
             connection,
+            listener,
             arrival,
             forwarded,
             kept: Mutex::default(),
@@ -125,7 +133,10 @@ impl<'a> Exchange<'a> {
         again: Option<Parts>,
     ) -> Result<(Response<Incoming>, Kept), Cause> {
         // The pool as it is now: a kept client connection outlives changes.
-        let target = self.connection.target().ok_or(Cause::NoRoute)?;
+        let target = self
+            .connection
+            .target(&self.listener)
+            .ok_or(Cause::NoRoute)?;
         let mut tried = Tried::default();
         let mut last = None;
         let mut repeated = false;
@@ -168,7 +179,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn open(&self, target: &Target, tried: &mut Tried) -> Result<Kept, Cause> {
-        let timeouts = &self.connection.listener.spec.policy.timeouts;
+        let timeouts = &self.connection.spec.policy.timeouts;
         // One deadline for all before the first payload byte; later requests
         // have the same time for themselves.
         let deadline = match self.connection.live.requests() {
