@@ -1,6 +1,6 @@
 //! `GET /health/<listener>`: whether this agent can serve a listener. The
 //! balancers' checks ask here, so the answer is short and tells nothing else.
-//! 200 ok; 503 when no process behind the listener is up, or the agent drains
+//! 200 ok; 503 when nobody behind the listener serves, or the agent drains
 //! or is revoked; 404 for a listener that is not here.
 
 use std::convert::Infallible;
@@ -78,7 +78,7 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
 /// How many of its processes serve the listener: by so much it weighs more than an
 /// instance with one.
 fn processes(name: &str, state: &State) -> Option<u32> {
-    u32::try_from(listener(name, state)?.up()).ok()
+    u32::try_from(listener(name, state)?.taking()).ok()
 }
 
 fn listener(name: &str, state: &State) -> Option<Arc<Listener>> {

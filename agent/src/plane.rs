@@ -66,7 +66,7 @@ impl Plane {
                 Arc::clone(&accept_errors),
             ),
             descriptors: Arc::clone(&descriptors),
-            probes: Probes::new(from.clone()),
+            probes: Probes::new(Arc::clone(&state), from.clone()),
             drains: Drains::default(),
             counts: Arc::new(Applies::default()),
             advised: HashSet::new(),

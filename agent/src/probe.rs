@@ -28,7 +28,7 @@ use crate::facts::{BackendFacts, Passed};
 use crate::health_port::PROCESSES;
 use crate::proxy;
 use crate::source::Source;
-use crate::state::{Active, Backend, Pool};
+use crate::state::{Active, Backend, Pool, State};
 use crate::sys;
 
 /// Checks under way at once: a restart with thousands of backends must not
@@ -37,6 +37,7 @@ const AT_ONCE: usize = 256;
 
 /// The running checks.
 pub(crate) struct Probes {
+    state: Arc<State>,
     source: Source,
     running: HashMap<(Name, BackendName), Probe>,
     at_once: Arc<Semaphore>,
@@ -51,8 +52,9 @@ struct Probe {
 
 impl Probes {
     /// None yet; they will come from `source`.
-    pub(crate) fn new(source: Source) -> Self {
+    pub(crate) fn new(state: Arc<State>, source: Source) -> Self {
         Self {
+            state,
             source,
             running: HashMap::new(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
@@ -86,6 +88,7 @@ impl Probes {
 
     fn start(&self, pool: &Arc<Pool>, backend: &Arc<Backend>) -> Probe {
         let checking = Checking {
+            state: Arc::clone(&self.state),
             source: self.source.clone(),
             address: backend.spec.check_address,
             check: pool.spec.check.clone(),
@@ -110,6 +113,7 @@ enum Asked {
 }
 
 struct Checking {
+    state: Arc<State>,
     source: Source,
     address: SocketAddr,
     check: Check,
@@ -184,9 +188,6 @@ impl Checking {
         let transition = self.facts.observe(result);
         // It is up again, or carries more, or its ejection is over.
         self.facts.pool.queue.wake_one();
-        if transition.is_some() {
-            self.changed.notify_one();
-        }
         match transition {
             Some(Transition::Up) => {
                 tracing::info!(%pool, %backend, check = words, "backend up");
@@ -194,7 +195,11 @@ impl Checking {
             Some(Transition::Down) => {
                 tracing::warn!(%pool, %backend, check = words, "backend down");
             }
-            None => {}
+            None => return,
+        }
+        self.changed.notify_one();
+        if let Some(pool) = self.state.active().pools.get(pool) {
+            pool.note_serving();
         }
     }
 }
@@ -256,7 +261,6 @@ mod tests {
     use tidegate_core::snapshot::Snapshot;
 
     use super::*;
-    use crate::state::State;
     use crate::state::tests::with_a_in;
     use crate::tls::Keys;
 
@@ -273,8 +277,8 @@ mod tests {
 
     #[tokio::test]
     async fn admin_states_leave_checks_alone_except_maintenance() {
-        let state = State::new(1);
-        let mut probes = Probes::new(Source::default());
+        let state = Arc::new(State::new(1));
+        let mut probes = Probes::new(Arc::clone(&state), Source::default());
         let ready = follow(&mut probes, &state, with_a_in(AdminState::Ready));
         let drain = follow(&mut probes, &state, with_a_in(AdminState::Drain));
         assert_eq!(ready, drain);

@@ -18,13 +18,13 @@ use tidegate_core::admit::Admission;
 use tidegate_core::document::{AdminState, Mistake, Name, Role, Timeout};
 use tidegate_core::health::{Health, Start, ramp};
 use tidegate_core::keyed::HashKey;
-use tidegate_core::pick::{Balance, Entry, Method, Picker, Rules, SourceTable, View};
+use tidegate_core::pick::{self, Balance, Entry, Method, Picker, Rules, SourceTable, Tier, View};
 use tidegate_core::proxy_protocol::Version;
 use tidegate_core::route::Routes;
 use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
 use crate::control::draw_bits;
-use crate::facts::{BackendFacts, Facts, ListenerFacts, PoolFacts};
+use crate::facts::{BackendFacts, Facts, ListenerFacts, PoolFacts, Serving};
 use crate::tls::{self, Keys};
 
 /// The state of an agent.
@@ -71,12 +71,13 @@ pub(crate) struct Listener {
 impl Listener {
     /// Whether anybody can be served: by a backend, or by the listener itself.
     pub(crate) fn serves(&self) -> bool {
-        matches!(self.spec.work, Work::Redirect(_)) || self.up() > 0
+        matches!(self.spec.work, Work::Redirect(_))
+            || self.targets().any(|target| target.pool.serving().is_some())
     }
 
     /// How many backends take what comes in here, by whatever route.
-    pub(crate) fn up(&self) -> usize {
-        self.targets().map(|target| target.pool.up()).sum()
+    pub(crate) fn taking(&self) -> usize {
+        self.targets().map(|target| target.pool.taking()).sum()
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {
@@ -125,11 +126,25 @@ impl Pool {
     }
 
     /// How many backends take new connections.
-    pub(crate) fn up(&self) -> usize {
-        self.backends
-            .iter()
-            .filter(|b| b.takes_connections())
-            .count()
+    pub(crate) fn taking(&self) -> usize {
+        let open = |b: &&Arc<Backend>| b.spec.admin.takes_connections() && b.weight() > 0;
+        let open = self.backends.iter().filter(open);
+        match self.serving() {
+            Some(Tier::FailOpen) => open.count(),
+            _ => open.filter(|b| b.facts.is_up()).count(),
+        }
+    }
+
+    /// Among whom the next connection's backend will be chosen.
+    pub(crate) fn serving(&self) -> Option<Tier> {
+        let views = self.backends.iter().map(|b| b.view(self.spec.slow_start));
+        pick::serving(self.spec.all_down, views)
+    }
+
+    /// Takes note of who serves, which is an event when it is somebody else.
+    pub(crate) fn note_serving(&self) {
+        let serving = self.serving().map_or(Serving::Nobody, Serving::from);
+        self.facts.serve_by(serving);
     }
 }
 
@@ -271,12 +286,11 @@ impl State {
     pub(crate) fn swap(&self, active: Active) -> Arc<Active> {
         let running = self.active.load();
         for pool in active.pools.values() {
-            if let Some(before) = running.pools.get(&pool.spec.name) {
-                if Arc::ptr_eq(before, pool) {
-                    continue;
-                }
-                distrust_unchecked(before, pool);
+            let before = running.pools.get(&pool.spec.name);
+            if before.is_some_and(|before| Arc::ptr_eq(before, pool)) {
+                continue;
             }
+            distrust_unchecked(before.map(Arc::as_ref), pool);
             for backend in &pool.backends {
                 backend.facts.retune(&pool.spec);
             }
@@ -465,15 +479,25 @@ fn rules(spec: &snapshot::Pool, source: Option<&Source>) -> Rules {
     }
 }
 
-/// A backend back from maintenance was not checked meanwhile: it takes traffic
-/// when `rise` checks have passed, like one that is new.
-fn distrust_unchecked(before: &Pool, now: &Pool) {
-    let in_maintenance = |b: &Backend| b.spec.admin == AdminState::Maintenance;
-    let maintained = before.backends.iter().filter(|b| in_maintenance(b));
-    let maintained: HashSet<_> = maintained.map(|b| Arc::as_ptr(&b.facts)).collect();
-    for backend in &now.backends {
-        if maintained.contains(&Arc::as_ptr(&backend.facts)) && !in_maintenance(backend) {
-            backend.facts.distrust(&now.spec);
+/// What is known of a backend holds for what was checked until now. One that is back,
+/// from maintenance or from elsewhere in the document, takes traffic when `rise` checks
+/// have passed; one at another address is new, and begins like any that is.
+fn distrust_unchecked(before: Option<&Pool>, now: &Pool) {
+    let before = before.iter().flat_map(|pool| &pool.backends);
+    let before: HashMap<_, _> = before.map(|b| (Arc::as_ptr(&b.facts), &b.spec)).collect();
+    let addresses = |spec: &snapshot::Backend| (spec.address, spec.check_address);
+    for Backend { spec, facts } in now.backends.iter().map(Arc::as_ref) {
+        let is_new = !facts.known.swap(true, Ordering::Relaxed);
+        if is_new || spec.admin == AdminState::Maintenance {
+            continue;
+        }
+        match before.get(&Arc::as_ptr(facts)) {
+            Some(before) if addresses(before) != addresses(spec) => {
+                facts.forget(&now.spec, spec.start);
+            }
+            Some(before) if before.admin != AdminState::Maintenance => {}
+            // Nobody has asked it meanwhile.
+            Some(_) | None => facts.forget(&now.spec, Start::Down),
         }
     }
 }
@@ -556,10 +580,10 @@ pub(crate) mod tests {
     #[test]
     fn a_backend_in_drain_or_maintenance_takes_nothing_new() {
         let state = State::new(1);
-        assert_eq!(run(&state, two_backends()).up(), 2);
+        assert_eq!(run(&state, two_backends()).taking(), 2);
         for admin in [AdminState::Drain, AdminState::Maintenance] {
             let pool = run(&state, with_a_in(admin));
-            assert_eq!(pool.up(), 1);
+            assert_eq!(pool.taking(), 1);
             assert!(!pool.backends[0].takes_connections());
             assert!(pool.backends[1].takes_connections());
         }
@@ -569,15 +593,48 @@ pub(crate) mod tests {
     fn back_from_drain_it_takes_traffic_and_back_from_maintenance_after_rise() {
         let state = State::new(1);
         run(&state, with_a_in(AdminState::Drain));
-        assert_eq!(run(&state, two_backends()).up(), 2);
+        assert_eq!(run(&state, two_backends()).taking(), 2);
 
         run(&state, with_a_in(AdminState::Maintenance));
         let pool = run(&state, two_backends());
-        assert_eq!(pool.up(), 1);
+        assert_eq!(pool.taking(), 1);
         let facts = &pool.backends[0].facts;
         assert_eq!(facts.observe(Ok("accepted".into())), None);
         assert!(facts.observe(Ok("accepted".into())).is_some(), "rise is 2");
-        assert_eq!(pool.up(), 2);
+        assert_eq!(pool.taking(), 2);
+    }
+
+    #[test]
+    fn what_is_known_of_a_backend_holds_for_what_was_checked_until_now() {
+        let state = State::new(1);
+        let failed = |facts: &BackendFacts| {
+            for _ in 0..3 {
+                facts.observe(Err("refused".into()));
+            }
+        };
+        let pool = run(&state, two_backends());
+        // As by a connection, whatever becomes of the document.
+        let [a, b] = [&pool.backends[0], &pool.backends[1]].map(|one| Arc::clone(&one.facts));
+        failed(&a);
+        assert!(!a.is_up() && b.is_up());
+
+        let mut elsewhere = two_backends();
+        elsewhere.pools[0].backends[0].address = "127.0.0.1:4".parse().unwrap();
+        run(&state, elsewhere);
+        assert!(a.is_up(), "another one, of which nothing is known");
+
+        let mut without_b = two_backends();
+        without_b.pools[0].backends.truncate(1);
+        run(&state, without_b);
+        let pool = run(&state, two_backends());
+        assert!(Arc::ptr_eq(&pool.backends[1].facts, &b));
+        assert!(!b.is_up(), "nobody has asked it meanwhile");
+
+        let mut retuned = two_backends();
+        retuned.pools[0].backends[0].weight = 7.try_into().unwrap();
+        failed(&a);
+        run(&state, retuned);
+        assert!(!a.is_up(), "a weight says nothing of health");
     }
 
     #[test]

@@ -243,6 +243,19 @@ impl View {
     }
 }
 
+/// Among whom the next choice will be made; `None`: nobody may serve.
+pub fn serving(all_down: AllDown, backends: impl Iterator<Item = View>) -> Option<Tier> {
+    let ranks = backends.filter_map(|view| view.rank(all_down));
+    let highest = ranks.reduce(|highest, rank| {
+        // Without a primary that is not, ejected ones are primaries: before backups.
+        match (highest.min(rank), highest.max(rank)) {
+            (Rank::Backup, Rank::EjectedPrimary) => Rank::EjectedPrimary,
+            (first, _) => first,
+        }
+    });
+    highest.map(Rank::tier)
+}
+
 impl Picker {
     /// `start` is the index where the first scan begins; give each thread its
     /// own, or all of them send their first connections to the same backend.

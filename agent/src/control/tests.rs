@@ -221,7 +221,7 @@ async fn a_newcomer_waits_for_its_checks_and_is_none_after_a_restart() {
         known.check_address = backend.local_addr().unwrap();
     }
     discovered.pools[0].backends[0].start = Start::Down;
-    let up = |state: &State| state.active().pools.values().next().unwrap().up();
+    let up = |state: &State| state.active().pools.values().next().unwrap().taking();
     stage
         .run(async |fake, state| {
             fake.welcomed().await.send(&discovered, 1).await;

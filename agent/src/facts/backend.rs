@@ -83,7 +83,7 @@ impl PoolFacts {
         }
     }
 
-    /// Who served the last connection.
+    /// Who serves, as far as anybody has looked.
     pub(crate) fn serving(&self) -> Serving {
         let now = usize::from(self.serving.load(Ordering::Relaxed));
         Serving::ALL.get(now).copied().unwrap_or(Serving::Nobody)
@@ -121,6 +121,8 @@ pub(crate) struct BackendFacts {
     pub(crate) ejections: AtomicU64,
     pub(crate) checks_passed: AtomicU64,
     pub(crate) checks_failed: AtomicU64,
+    /// Whether a document that ran had it.
+    pub(crate) known: AtomicBool,
     /// Mirrors `health`, for the data threads.
     up: AtomicBool,
     health: Mutex<Health>,
@@ -178,6 +180,7 @@ impl BackendFacts {
             ejections: AtomicU64::default(),
             checks_passed: AtomicU64::default(),
             checks_failed: AtomicU64::default(),
+            known: AtomicBool::new(false),
             up: AtomicBool::new(health.is_up()),
             health: Mutex::new(health),
             recovered: AtomicU64::new(NEVER),
@@ -298,11 +301,16 @@ impl BackendFacts {
         }
     }
 
-    /// Down until `rise` checks have passed.
-    pub(crate) fn distrust(&self, pool: &snapshot::Pool) {
+    /// What was known of it holds no longer, its connections apart.
+    pub(crate) fn forget(&self, pool: &snapshot::Pool, start: Start) {
         let mut health = lock(&self.health);
-        *health = Health::new(pool.check.thresholds, Start::Down);
-        self.up.store(false, Ordering::Relaxed);
+        *health = Health::new(pool.check.thresholds, start);
+        self.up.store(health.is_up(), Ordering::Relaxed);
+        self.recovered.store(NEVER, Ordering::Relaxed);
+        *lock(&self.ejection) = Ejection::new(ejecting(pool.passive));
+        self.ejected_until.store(0, Ordering::Relaxed);
+        self.processes.store(UNSAID, Ordering::Relaxed);
+        *lock(&self.last_check) = None;
     }
 }
 

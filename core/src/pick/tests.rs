@@ -703,6 +703,20 @@ proptest! {
     }
 
     #[test]
+    fn who_is_said_to_serve_is_who_is_chosen(
+        (backups, all_down) in any_rules(),
+        pool in proptest::collection::vec(any_view(), 0..9),
+    ) {
+        let method = Method::LeastConnections;
+        let mut picker = Picker::new(Rules { method, backups, all_down }, 0);
+        let chosen = match picker.choose(ask(0), &[], pool.len(), |i| pool[i]) {
+            Choice::Backend { tier, .. } | Choice::Full { tier } => Some(tier),
+            Choice::Nobody => None,
+        };
+        prop_assert_eq!(serving(all_down, pool.into_iter()), chosen);
+    }
+
+    #[test]
     fn nobody_is_less_loaded_than_the_least(
         mut views in proptest::collection::vec(any_usable(), 1..12),
         start in any::<usize>(),

@@ -14,7 +14,7 @@ pub(crate) struct PoolSeen {
     /// Connections that wait for a backend with room.
     pub(crate) queued: u64,
     /// Who serves: `primary`, `backup`, `fail_open` (all are down, and any is tried) or
-    /// `nobody`; as of the last connection.
+    /// `nobody`; as of the last change of a check, or the last connection.
     pub(crate) serving: String,
     /// When it was reported.
     #[serde(with = "time::serde::rfc3339")]
