@@ -4,7 +4,8 @@
 //! All connections of a thread read into one buffer and write from it; what a
 //! writer does not take at once is kept in memory of exactly that size, and
 //! nothing more is read until it is gone. So an idle connection holds none, and
-//! one with a slow reader what was read last, 256 KiB at most.
+//! one with a slow reader what was read last: 256 KiB at most, and where there are
+//! many of them 16 KiB.
 
 mod direction;
 pub(crate) mod pipe;
@@ -93,6 +94,9 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
         false
     }
 
+    /// Whether the peer has broken off, while nothing is read from it.
+    fn is_reset(&self, cx: &Context<'_>) -> bool;
+
     /// Writes what is followed by more or by the end at once, so that it can
     /// leave with it.
     fn poll_write_last(
@@ -123,6 +127,11 @@ impl End for TcpStream {
         self.peer_has_ended()
     }
 
+    fn is_reset(&self, cx: &Context<'_>) -> bool {
+        // A socket that cannot be asked is as good as gone.
+        self.poll_reset(cx).map_or(true, |reset| reset.is_ready())
+    }
+
     fn poll_write_last(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -139,6 +148,10 @@ impl End for TcpStream {
 impl End for TlsStream<TcpStream> {
     fn keep_alive(&self, connection: &Connection) {
         End::keep_alive(self.get_ref().0, connection);
+    }
+
+    fn is_reset(&self, cx: &Context<'_>) -> bool {
+        End::is_reset(self.get_ref().0, cx)
     }
 
     fn reset_on_close(&self) {

@@ -237,6 +237,21 @@ impl TcpStream {
         self.0.source(|source| source.ended).unwrap_or(false)
     }
 
+    /// Whether the peer has broken off, for whom nothing reads meanwhile; it is woken
+    /// when that happens.
+    pub(crate) fn poll_reset(&self, cx: &Context<'_>) -> io::Result<Poll<()>> {
+        self.0.ask(Interest::Read)?;
+        let reset = self.0.source(|source| {
+            source.wake_by(cx.waker());
+            source.reset
+        })?;
+        Ok(if reset {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        })
+    }
+
     /// Looks at what has come without taking it.
     ///
     /// # Errors

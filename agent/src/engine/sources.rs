@@ -55,6 +55,8 @@ pub(super) struct Source {
     pub(super) ended: bool,
     /// It broke (EPOLLERR, EPOLLHUP).
     pub(super) broken: bool,
+    /// It broke before the peer's end had come.
+    pub(super) reset: bool,
     /// Something was reported since the connect.
     pub(super) heard: bool,
     interest: Interest,
@@ -121,6 +123,7 @@ impl Source {
             writable: ready,
             ended: false,
             broken: false,
+            reset: false,
             heard: false,
             interest: Interest::None,
             waker: None,
@@ -293,6 +296,8 @@ fn note(source: &mut Source, flags: EventFlags) {
     let ended = broken || flags.contains(EventFlags::RDHUP);
     source.heard = true;
     source.broken |= broken;
+    // Both ends of a connection that ended in order are a hang-up as well.
+    source.reset |= flags.contains(EventFlags::ERR) && !source.ended;
     source.ended |= ended;
     source.readable |= ended || flags.contains(EventFlags::IN);
     source.writable |= broken || flags.contains(EventFlags::OUT);

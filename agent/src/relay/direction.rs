@@ -1,7 +1,7 @@
 //! Bytes one way: read, written, and kept only where the writer does not take them.
 //! Knows nothing of timers and of what an end means for the other way.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,12 +13,16 @@ use super::pipe::{self, Pipe};
 
 /// How much is read at once, in bytes; what fills the last is spliced from then on,
 /// where both ends can.
-const SIZES: [usize; 3] = [16 << 10, 64 << 10, LARGEST];
+const SIZES: [usize; 3] = [SMALLEST, 64 << 10, LARGEST];
 /// Beyond the last of [`SIZES`].
 const SPLICED: u8 = 3;
 /// A splice of less than this ends the splicing: copying it is as cheap.
 const MUCH: usize = 64 << 10;
+const SMALLEST: usize = 16 << 10;
 const LARGEST: usize = 256 << 10;
+/// Bytes that a thread holds for writers before it reads little at once: beyond that
+/// a slow reader costs what it does elsewhere.
+const MOST_HELD: usize = 16 << 20;
 /// Read by one direction before others get their turn.
 const TURN: usize = 4 * LARGEST;
 
@@ -63,7 +67,18 @@ struct Pending {
     from: usize,
 }
 
+impl Drop for Pending {
+    fn drop(&mut self) {
+        HELD.set(HELD.get().saturating_sub(self.bytes.len()));
+    }
+}
+
 impl Pending {
+    fn of(bytes: Box<[u8]>) -> Self {
+        HELD.set(HELD.get().saturating_add(bytes.len()));
+        Self { bytes, from: 0 }
+    }
+
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.from..).unwrap_or_default()
     }
@@ -84,10 +99,7 @@ impl Direction {
     /// One that has these bytes to write first.
     pub(super) fn after(leftover: Vec<u8>) -> Self {
         Self {
-            pending: Pending {
-                bytes: leftover.into_boxed_slice(),
-                from: 0,
-            },
+            pending: Pending::of(leftover.into_boxed_slice()),
             ..Self::default()
         }
     }
@@ -109,7 +121,12 @@ impl Direction {
         if self.ended() {
             return Poll::Pending;
         }
-        let end = ready!(self.advance(cx, reader, writer, closes));
+        let end = match self.advance(cx, reader, writer, closes) {
+            Poll::Ready(end) => end,
+            // Nobody reads on, and so nobody would learn of it.
+            Poll::Pending if self.is_held_back() && reader.is_reset(cx) => Err(Broken::Reading),
+            Poll::Pending => return Poll::Pending,
+        };
         self.pending = Pending::default();
         self.pipe = None;
         self.stage = Stage::Ended;
@@ -159,6 +176,11 @@ impl Direction {
         }
     }
 
+    /// Whether the writer has not taken all that was read.
+    fn is_held_back(&self) -> bool {
+        self.stage == Stage::Flushing || !self.pending.is_empty() || self.pipe.is_some()
+    }
+
     /// Reads into `scratch` and writes from there; keeps only what the writer does
     /// not take. Answers how much was read.
     fn carry<R: End, W: End>(
@@ -180,7 +202,7 @@ impl Direction {
         }
         self.stage = Stage::Flushing;
         // The end is read next, and a FIN of its own would be a packet more.
-        let last = reader.peer_has_ended() && count < self.capacity();
+        let last = reader.peer_has_ended() && count < SMALLEST;
         while !bytes.is_empty() {
             let writing = Pin::new(&mut *writer);
             let written = match last {
@@ -194,10 +216,7 @@ impl Direction {
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Broken::Writing)),
                 Poll::Pending => {
-                    self.pending = Pending {
-                        bytes: bytes.into(),
-                        from: 0,
-                    };
+                    self.pending = Pending::of(bytes.into());
                     break;
                 }
             }
@@ -276,6 +295,9 @@ impl Direction {
     }
 
     fn capacity(&self) -> usize {
+        if HELD.get() > MOST_HELD {
+            return SMALLEST;
+        }
         let capacity = SIZES.get(usize::from(self.size)).copied();
         capacity.unwrap_or(LARGEST)
     }
@@ -299,6 +321,8 @@ impl Direction {
 }
 
 thread_local! {
+    /// Bytes held for writers.
+    static HELD: Cell<usize> = const { Cell::new(0) };
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGEST].into_boxed_slice());
 }
 
@@ -306,4 +330,93 @@ thread_local! {
 /// connection keeps it.
 pub(crate) fn with_scratch<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| act(scratch))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Always has more to say, or takes nothing.
+    struct Endless;
+    struct Full;
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.initialize_unfilled();
+            buffer.set_filled(buffer.capacity());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    macro_rules! takes_nothing {
+        ($($end:ty)*) => { $(
+            impl AsyncWrite for $end {
+                fn poll_write(
+                    self: Pin<&mut Self>,
+                    _: &mut Context<'_>,
+                    _: &[u8],
+                ) -> Poll<io::Result<usize>> {
+                    Poll::Pending
+                }
+
+                fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                    Poll::Pending
+                }
+
+                fn poll_shutdown(
+                    self: Pin<&mut Self>,
+                    _: &mut Context<'_>,
+                ) -> Poll<io::Result<()>> {
+                    Poll::Pending
+                }
+            }
+
+            impl End for $end {
+                fn reset_on_close(&self) {}
+
+                fn keep_alive(&self, _: &crate::connection::Connection) {}
+
+                fn is_reset(&self, _: &Context<'_>) -> bool {
+                    false
+                }
+            }
+        )* };
+    }
+
+    takes_nothing!(Endless Full);
+
+    #[test]
+    fn many_slow_readers_are_held_little_for_each_and_it_is_given_back() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut held = Vec::new();
+        for _ in 0..1000 {
+            let mut direction = Direction {
+                size: SPLICED - 1,
+                ..Direction::default()
+            };
+            let moved = direction.poll(&mut cx, &mut Endless, &mut Full, false);
+            assert!(moved.is_pending() && direction.is_held_back());
+            held.push(direction);
+        }
+        let most = MOST_HELD + LARGEST + 1000 * SMALLEST;
+        assert!(HELD.get() <= most, "{} bytes, not {most}", HELD.get());
+        drop(held);
+        assert_eq!(HELD.get(), 0);
+    }
 }

@@ -14,6 +14,7 @@ use tidegate_tests::node::NodeApp;
 use tidegate_tests::stage::{HOST, checked_by_http, pool};
 use tidegate_tests::{Agent, Stage, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_refusing_backend_costs_no_client_a_connection() {
@@ -240,6 +241,27 @@ async fn a_clients_reset_reaches_the_backend_as_a_reset() {
         agent.await_closed(0, |_| true).await.cause(),
         "client_reset"
     );
+    nothing_in_flight(&agent).await;
+}
+
+#[tokio::test]
+async fn a_reset_is_heard_of_though_the_other_side_takes_nothing() {
+    let stage = Stage::new();
+    let (backend, mut handed) = Backend::handed_over(stage.back(0)).await;
+    let _checks = stage.checks_pass().await;
+    let agent = stage.serve(&stage.balancer(&[backend.address()])).await;
+    let mut stream = stage.client(0).tcp(stage.front()).await.unwrap();
+    stream.write_all(b"first").await.unwrap();
+    let mut upstream = next(&mut handed).await;
+    // Until nothing moves: the agent holds bytes for a backend that does not read.
+    let more = vec![0; 1 << 20];
+    while let Ok(written) = timeout(Duration::from_millis(500), stream.write(&more)).await {
+        written.unwrap();
+    }
+    reset(stream);
+    let closed = agent.await_closed(0, |_| true).await;
+    assert_eq!(closed.cause(), "client_reset", "{closed:?}");
+    assert_eq!(read_to_end(&mut upstream).await.1, End::Cut);
     nothing_in_flight(&agent).await;
 }
 

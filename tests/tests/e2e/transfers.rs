@@ -11,7 +11,7 @@ use tidegate_tests::backend::Backend;
 use tidegate_tests::client::echoes;
 use tidegate_tests::node::NodeApp;
 use tidegate_tests::stage::{HOST, checked_by_http, pool};
-use tidegate_tests::{Fleet, Stage, within};
+use tidegate_tests::{Agent, Fleet, Stage, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const MIB: usize = 1 << 20;
@@ -122,21 +122,23 @@ async fn a_slow_reader_holds_back_its_writer_and_not_the_agents_memory() {
         stream.read_u8().await.unwrap();
         streams.push(stream);
     }
-    // Nobody reads on: once the socket buffers are full, nothing moves any more.
+    all_still(&agent).await;
+    let kib = tidegate_tests::proc::memory_kib(agent.pid());
+    assert!(kib < 40 * 1024, "{kib} KiB for 8 connections nobody reads");
+}
+
+/// Nobody reads on: once the socket buffers are full, nothing moves any more.
+async fn all_still(agent: &Agent) {
     let mut moved = -1.0;
     tidegate_tests::until("backpressure", async || {
-        let now = agent
-            .metrics()
-            .await
-            .sum("tidegate_bytes_total", &[("direction", "out")]);
-        let still = now == moved;
+        let metrics = agent.metrics().await;
+        let now = metrics.sum("tidegate_bytes_total", &[("direction", "out")]);
+        let still = now == moved && now > 0.0;
         moved = now;
         tokio::time::sleep(Duration::from_millis(100)).await;
         still
     })
     .await;
-    let kib = tidegate_tests::proc::memory_kib(agent.pid());
-    assert!(kib < 40 * 1024, "{kib} KiB for 8 connections nobody reads");
 }
 
 /// A backend that never stops sending.
