@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod peer;
 pub mod pki;
 pub mod proc;
 pub mod proxy;

@@ -29,6 +29,7 @@ mod health;
 mod hostile;
 mod kept;
 mod page;
+mod peers;
 mod policy;
 mod queue;
 mod readme;
