@@ -51,6 +51,13 @@ impl Backend {
         Self { address, accepting }
     }
 
+    /// Ends it and its connections, and waits until its address is free.
+    pub async fn stop(mut self) {
+        self.accepting.abort();
+        // It ends by being aborted, which is no news.
+        (&mut self.accepting).await.ok();
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

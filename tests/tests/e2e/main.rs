@@ -7,6 +7,7 @@
 mod algorithms;
 mod announce;
 mod backends;
+mod beside_haproxy;
 mod bounds;
 mod causes;
 mod certificates;
