@@ -28,6 +28,7 @@ pub mod rest;
 pub mod stage;
 pub mod steered;
 pub mod tap;
+pub mod tcp;
 pub mod wire;
 
 use std::fmt::Display;

@@ -37,6 +37,7 @@ mod readme;
 mod redirect;
 mod routes;
 mod shutdown;
+mod sockets;
 mod starved;
 mod tiers;
 mod timers;
