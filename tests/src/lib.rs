@@ -18,6 +18,7 @@ pub mod crowd;
 pub mod event;
 pub mod fleet;
 pub mod metrics;
+pub mod namespace;
 pub mod net;
 pub mod node;
 pub mod peer;
@@ -30,6 +31,7 @@ pub mod steered;
 pub mod tap;
 pub mod tcp;
 pub mod wire;
+pub mod wiretap;
 
 use std::fmt::Display;
 use std::future::Future;

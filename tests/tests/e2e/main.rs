@@ -16,6 +16,7 @@ mod checks;
 mod client_first;
 mod dev;
 mod documents;
+mod early;
 mod faults;
 mod fleet_documents;
 mod fleet_drain;
