@@ -1,10 +1,12 @@
 //! Who asks: connections of our own whose every answer is checked byte for byte
 //! ([`http`], [`tls`], [`websocket`]), what they ask of ([`backend`]), the thread that
-//! keeps many of them busy ([`driver`]), and other people's load generators ([`tools`]).
+//! keeps many of them busy ([`driver`]) or asks at a fixed rate ([`pace`]), and other
+//! people's load generators ([`tools`]).
 
 pub mod backend;
 pub mod driver;
 pub mod http;
+pub mod pace;
 pub mod tls;
 pub mod tools;
 pub mod websocket;

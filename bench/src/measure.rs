@@ -141,6 +141,13 @@ fn idle() -> io::Result<(Duration, u32)> {
     ))
 }
 
+/// The smallest of these, lowest first, that so many of 1,000 do not exceed.
+pub fn percentile(sorted: &[Duration], per_mille: usize) -> Duration {
+    let rank = (sorted.len() * per_mille).div_ceil(1_000);
+    let time = sorted.get(rank.saturating_sub(1));
+    time.copied().unwrap_or_default()
+}
+
 /// Memory of processes and their descendants in KiB: what is theirs alone, and their
 /// share of what is shared (PSS).
 ///
@@ -217,6 +224,16 @@ mod tests {
         let before = me();
         while me() - before < Duration::from_millis(200) {}
         assert!(machine.busy().unwrap() > Duration::from_millis(150));
+    }
+
+    #[test]
+    fn percentiles_are_exact() {
+        let times: Vec<_> = (1..=2_000).map(Duration::from_micros).collect();
+        for (per_mille, us) in [(500, 1_000), (990, 1_980), (999, 1_998), (1_000, 2_000)] {
+            assert_eq!(percentile(&times, per_mille), Duration::from_micros(us));
+        }
+        assert_eq!(percentile(&times[..1], 990), times[0]);
+        assert_eq!(percentile(&[], 990), Duration::ZERO);
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub enum Scenario {
     Websockets,
     /// Processor time of a unit of work, on one pinned core.
     Cores,
+    /// Time of an answer at half load, on one pinned core.
+    Latency,
     /// Memory of an idle connection.
     Memory,
     /// Do other load generators see what ours sees?

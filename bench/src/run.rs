@@ -132,19 +132,19 @@ enum Standing {
 
 async fn go_round(experiment: &Experiment, stage: &Stage, progress: &mut Progress) -> Vec<Row> {
     let mut standings: Vec<Standing> = experiment.entrants.iter().map(Standing::of).collect();
+    let slowest = if experiment.rehearses() {
+        rehearse(experiment, stage, &mut standings, progress).await
+    } else {
+        None
+    };
     for round in 1..=experiment.rounds {
         for (entrant, standing) in experiment.entrants.iter().zip(&mut standings) {
-            progress.next(experiment, entrant, round);
+            progress.next(experiment, entrant, &format!("round {round}"));
             let (Standing::Measured(figures), Ok(stack)) = (&mut *standing, &entrant.stack) else {
                 progress.skipped(experiment.estimate);
                 continue;
             };
-            let trial = timeout(TRIAL_LIMIT, experiment.trial(stage, stack)).await;
-            let trial = trial.unwrap_or_else(|_| {
-                Err(Trouble::broken(format!(
-                    "over {TRIAL_LIMIT:?} without an end"
-                )))
-            });
+            let trial = in_time(experiment.trial(stage, stack, slowest)).await;
             progress.done(experiment.estimate);
             match trial {
                 Ok(found) => figures.push(found),
@@ -168,6 +168,40 @@ async fn go_round(experiment: &Experiment, stage: &Stage, progress: &mut Progres
             })
     });
     case_rows.collect()
+}
+
+/// What the slowest entrant can do, in units per second. Who cannot be asked is out.
+async fn rehearse(
+    experiment: &Experiment,
+    stage: &Stage,
+    standings: &mut [Standing],
+    progress: &mut Progress,
+) -> Option<f64> {
+    let mut rates = Vec::new();
+    for (entrant, standing) in experiment.entrants.iter().zip(standings) {
+        progress.next(experiment, entrant, "rehearsal");
+        let Ok(stack) = &entrant.stack else {
+            progress.skipped(experiment.estimate);
+            continue;
+        };
+        let found = in_time(experiment.rehearse(stage, stack)).await;
+        progress.done(experiment.estimate);
+        match found {
+            Ok(rate) => rates.push(rate),
+            Err(trouble) => {
+                progress.say(&format!("  {}: {trouble}", entrant.system.title));
+                *standing = Standing::Out(trouble.into());
+            }
+        }
+    }
+    rates.into_iter().min_by(f64::total_cmp)
+}
+
+async fn in_time<T>(trial: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let late = || Trouble::broken(format!("over {TRIAL_LIMIT:?} without an end"));
+    timeout(TRIAL_LIMIT, trial)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 impl Standing {
@@ -263,8 +297,10 @@ struct Progress {
 
 impl Progress {
     fn over(experiments: &[Experiment]) -> Self {
-        let trials =
-            |experiment: &Experiment| experiment.entrants.len() * experiment.rounds as usize;
+        let trials = |experiment: &Experiment| {
+            let rehearsals = usize::from(experiment.rehearses());
+            experiment.entrants.len() * (experiment.rounds as usize + rehearsals)
+        };
         Self {
             steps: experiments.iter().map(trials).sum(),
             step: 0,
@@ -280,14 +316,14 @@ impl Progress {
         }
     }
 
-    fn next(&mut self, experiment: &Experiment, entrant: &Entrant, round: u32) {
+    fn next(&mut self, experiment: &Experiment, entrant: &Entrant, part: &str) {
         self.step += 1;
         let title = experiment
             .cases
             .first()
             .map_or("", |case| case.title.as_str());
         let line = format!(
-            "[{:>4}/{}] {} left · {title} · {} · round {round}",
+            "[{:>4}/{}] {} left · {title} · {} · {part}",
             self.step,
             self.steps,
             human(self.time_left()),

@@ -7,6 +7,7 @@
 mod cores;
 mod files;
 mod generators;
+mod latency;
 mod lineup;
 mod memory;
 mod websockets;
@@ -39,6 +40,8 @@ pub struct Scale {
     pub messages: usize,
     /// How long a busy system is watched.
     pub window: Duration,
+    /// How long one is timed that is asked at a fixed rate: long enough for a p99.9.
+    pub paced: Duration,
     /// How long it is kept busy before.
     pub warm_up: Duration,
     /// Idle connections at the two readings of memory.
@@ -54,6 +57,7 @@ impl Scale {
         websockets: &[2_000, 5_000, 9_000],
         messages: 30_000,
         window: Duration::from_millis(900),
+        paced: Duration::from_secs(2),
         warm_up: Duration::from_millis(250),
         idle: (1_000, 5_000),
         settle: Duration::from_millis(400),
@@ -65,6 +69,7 @@ impl Scale {
         websockets: &[20],
         messages: 40,
         window: Duration::from_millis(40),
+        paced: Duration::from_millis(40),
         warm_up: Duration::from_millis(20),
         idle: (5, 10),
         settle: Duration::from_millis(20),
@@ -147,6 +152,8 @@ pub enum Task {
     Websockets(websockets::Fight),
     /// Kept busy on a core.
     Cores(cores::Cost),
+    /// Asked at a fixed rate.
+    Latency(latency::Latency),
     /// Left idle with connections.
     Memory(memory::Slope),
     /// Asked by others.
@@ -159,11 +166,16 @@ impl Task {
         stage: &Stage,
         running: &Running,
         conditions: Conditions,
+        slowest: Option<f64>,
     ) -> Result<Figures, Trouble> {
         match self {
             Self::Files(table) => table.fill(stage, running, conditions).await,
             Self::Websockets(fight) => fight.fight(stage, running, conditions).await,
             Self::Cores(cost) => cost.watch(stage, running, conditions).await,
+            Self::Latency(latency) => {
+                let slowest = slowest.ok_or_else(|| Trouble::broken("nobody was rehearsed"))?;
+                latency.time(stage, running, conditions, slowest).await
+            }
             Self::Memory(slope) => slope.climb(stage, running, conditions).await,
             Self::Generators(asked) => asked.ask(stage, running, conditions).await,
         }
@@ -171,18 +183,49 @@ impl Task {
 }
 
 impl Experiment {
-    /// Starts an entrant, measures it, stops it.
+    /// Whether each entrant is asked before the rounds what it can do at most.
+    pub fn rehearses(&self) -> bool {
+        matches!(self.task, Task::Latency(_))
+    }
+
+    /// Starts an entrant, finds what it can do at most, in units per second, stops it.
+    ///
+    /// # Errors
+    /// As of [`trial`](Self::trial).
+    pub async fn rehearse(&self, stage: &Stage, stack: &Stack) -> Result<f64, Trouble> {
+        let Task::Latency(latency) = &self.task else {
+            return Err(Trouble::broken("nothing that is rehearsed"));
+        };
+        let running = stack.start(stage, self.conditions).await?;
+        let found = latency.rehearse(stage, &running, self.conditions).await;
+        found.map_err(|trouble| with_last_words(trouble, &running))
+    }
+
+    /// Starts an entrant, measures it, stops it. `slowest` is the lowest rate of those
+    /// that were rehearsed.
     ///
     /// # Errors
     /// When it has no figure; what its programs said last is in the words of a failure.
-    pub async fn trial(&self, stage: &Stage, stack: &Stack) -> Result<Figures, Trouble> {
+    pub async fn trial(
+        &self,
+        stage: &Stage,
+        stack: &Stack,
+        slowest: Option<f64>,
+    ) -> Result<Figures, Trouble> {
         let running = stack.start(stage, self.conditions).await?;
-        let measured = self.task.measure(stage, &running, self.conditions).await;
-        measured.map_err(|trouble| match trouble {
-            Trouble::Absent(_) => trouble,
-            Trouble::Wrong(why) => Trouble::Wrong(format!("{why} ({})", running.last_words())),
-            Trouble::Broken(why) => Trouble::Broken(format!("{why} ({})", running.last_words())),
-        })
+        let conditions = self.conditions;
+        let measured = self.task.measure(stage, &running, conditions, slowest);
+        let measured = measured.await;
+        measured.map_err(|trouble| with_last_words(trouble, &running))
+    }
+}
+
+fn with_last_words(trouble: Trouble, running: &Running) -> Trouble {
+    let said = |why: String| format!("{why} ({})", running.last_words());
+    match trouble {
+        Trouble::Absent(_) => trouble,
+        Trouble::Wrong(why) => Trouble::Wrong(said(why)),
+        Trouble::Broken(why) => Trouble::Broken(said(why)),
     }
 }
 
@@ -192,6 +235,7 @@ pub fn experiments(scenario: Scenario, scale: Scale, processors: &Processors) ->
         Scenario::Files => files::experiments(scale, processors),
         Scenario::Websockets => websockets::experiments(scale, processors),
         Scenario::Cores => cores::experiments(scale, processors),
+        Scenario::Latency => latency::experiments(scale, processors),
         Scenario::Memory => memory::experiments(scale),
         Scenario::Generators => generators::experiments(scale, processors),
     }
@@ -210,6 +254,22 @@ fn unpinned(workers: usize) -> Conditions {
         load_processor: None,
         certificate: CertificateKind::P256,
         tickets: Tickets::Default,
+    }
+}
+
+/// A worker on a processor of its own, clients and backend on another one; a reason for
+/// all entrants where there are no two.
+fn pinned(processors: &Processors, entrants: &mut [Entrant]) -> Conditions {
+    let pair = processors.pair();
+    if pair.is_none() {
+        for entrant in entrants {
+            entrant.stack = Err("needs two processors".to_owned());
+        }
+    }
+    Conditions {
+        processor: pair.map(|(system, _)| system),
+        load_processor: pair.map(|(_, load)| load),
+        ..unpinned(1)
     }
 }
 

@@ -56,6 +56,23 @@ impl Client {
         after: After,
         count: &AtomicU64,
     ) -> Result<(), Trouble> {
+        self.answer(size, after, count).await?;
+        if after == After::Close {
+            self.end().await?;
+        }
+        Ok(())
+    }
+
+    /// The same, but does not wait for the server's close, which [`end`](Self::end) does.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    pub async fn answer(
+        &mut self,
+        size: usize,
+        after: After,
+        count: &AtomicU64,
+    ) -> Result<(), Trouble> {
         let connection = if after == After::Close {
             "close"
         } else {
@@ -67,11 +84,7 @@ impl Client {
         self.wire.flush().await?;
         let (head, filled) = self.head().await?;
         self.check_head(head, size)?;
-        self.body(head, filled, size, count).await?;
-        if after == After::Close {
-            self.end().await?;
-        }
-        Ok(())
+        self.body(head, filled, size, count).await
     }
 
     /// Reads up to the end of the head: where that is, and how much is in the buffer.
@@ -178,7 +191,10 @@ impl Client {
     }
 
     /// Waits for the server's close. TLS without close_notify is a close too.
-    async fn end(&mut self) -> Result<(), Trouble> {
+    ///
+    /// # Errors
+    /// When something else comes, or nothing.
+    pub async fn end(&mut self) -> Result<(), Trouble> {
         match self.read(0).await {
             Ok(0) => Ok(()),
             Ok(_) => Err(Trouble::Wrong("bytes after the last answer".to_owned())),

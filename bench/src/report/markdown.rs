@@ -54,6 +54,7 @@ fn title(scenario: Scenario) -> &'static str {
         Scenario::Files => "The table of 2013, measured again",
         Scenario::Websockets => "WebSockets",
         Scenario::Cores => "Processor time of a unit of work",
+        Scenario::Latency => "Time of an answer at half load",
         Scenario::Memory => "Memory of an idle connection",
         Scenario::Generators => "What other load generators see",
     }

@@ -97,8 +97,8 @@ pub(super) fn best<'a>(
     side: Side,
     metric: &str,
 ) -> Option<(&'a System, Spread)> {
-    // How busy a core was is neither good nor bad.
-    if metric.ends_with("_percent") {
+    // How busy a core was is neither good nor bad, and what was asked not its doing.
+    if metric.ends_with("_percent") || metric == "asked_per_s" {
         return None;
     }
     let members = rows(results, case, side).filter(|(_, row)| row.group == group);

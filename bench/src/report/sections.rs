@@ -19,6 +19,9 @@ pub(super) fn tables(results: &Results, scenario: Scenario) -> String {
         Scenario::Cores => {
             summary(results, cases(results, scenario)) + &each(results, scenario, cores)
         }
+        Scenario::Latency => {
+            summary(results, cases(results, scenario)) + &each(results, scenario, latency)
+        }
         Scenario::Memory => {
             summary(results, cases(results, scenario)) + &each(results, scenario, memory)
         }
@@ -166,6 +169,25 @@ fn cores<'a>(results: &'a Results, case: &'a Case) -> Vec<Column<'a>> {
         ("load_percent", "the load's, %"),
     ];
     others.extend(known(results, case, Show::Median, &busy));
+    with_ratio(results, case, &words(&case.headline), others)
+}
+
+fn latency<'a>(results: &'a Results, case: &'a Case) -> Vec<Column<'a>> {
+    let headline = Column::new(results, case, &case.headline, Show::Range, "");
+    let column = |(metric, header): (&'a str, &str)| {
+        known(results, case, Show::Percent, &[(metric, header)])
+            .into_iter()
+            .map(|column| column.in_unit_of(&headline))
+    };
+    let mut others: Vec<_> = [("p50_us", "p50"), ("p999_us", "p99.9")]
+        .into_iter()
+        .flat_map(column)
+        .collect();
+    let load = [
+        ("asked_per_s", "asked per second"),
+        ("core_percent", "its core busy, %"),
+    ];
+    others.extend(known(results, case, Show::Median, &load));
     with_ratio(results, case, &words(&case.headline), others)
 }
 
@@ -465,6 +487,41 @@ mod tests {
                 "| *nginx stream* | *9.50 (9.00–10.0)* |  | *9.00* | *100* |",
                 "| **tidegate balancer** | **1.25 (1.00–1.50)** | **0.13 (0.11–0.15) ahead** \
                  | **9.00** | **100** |",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_time_stands_beside_its_tail_and_what_was_asked() {
+        let metrics = |p99: &'static [f64]| -> [(&'static str, &'static [f64]); 5] {
+            [
+                ("p50_us", &[80.0, 90.0, 100.0]),
+                ("p99_us", p99),
+                ("p999_us", &[1_000.0, 1_200.0, 1_500.0]),
+                ("asked_per_s", &[9_000.0, 9_000.0, 9_000.0]),
+                ("core_percent", &[50.0, 50.0, 50.0]),
+            ]
+        };
+        let results = empty()
+            .case(
+                Scenario::Latency,
+                "latency-messages",
+                "message",
+                "message",
+                "p99_us",
+            )
+            .metrics("nginx", "tcp", &metrics(&[200.0, 220.0, 240.0]))
+            .metrics("tidegate", "tcp", &metrics(&[100.0, 110.0, 120.0]))
+            .results();
+        let text = tables(&results, Scenario::Latency);
+        has(
+            &text,
+            &[
+                "| system | p99, µs | × best peer | p50, µs | p99.9, µs | asked per second \
+                 | its core busy, % |",
+                "| *nginx stream* | *220 (200–240)* |  | *90.0 ±11%* | *1,200 ±25%* | 9,000 | 50.0 |",
+                "| **tidegate balancer** | **110 (100–120)** | **0.50 (0.50–0.50) ahead** \
+                 | **90.0 ±11%** | **1,200 ±25%** | **9,000** | **50.0** |",
             ],
         );
     }

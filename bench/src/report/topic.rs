@@ -87,6 +87,12 @@ const TOPICS: &[Rule] = &[
         |_| true,
     ),
     (
+        Scenario::Latency,
+        "latency.svg",
+        "TCP: p99 of the time of an answer at half load",
+        |_| true,
+    ),
+    (
         Scenario::Memory,
         "memory.svg",
         "Memory of an idle connection",
@@ -124,6 +130,7 @@ mod tests {
             (Scenario::Cores, "tls13-p256-resumed", "tls-resumed.svg"),
             (Scenario::Cores, "tls12-bulk", "tls-messages-bulk.svg"),
             (Scenario::Cores, "quic-short", "cores.svg"),
+            (Scenario::Latency, "latency-short", "latency.svg"),
             (Scenario::Memory, "memory-tls", "memory.svg"),
             (Scenario::Websockets, "ws-tls-5000", "websockets.svg"),
             (Scenario::Files, "files-kept-total", "files-kept.svg"),

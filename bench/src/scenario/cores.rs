@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::lineup::{BALANCERS, TERMINATORS, pick};
 use super::{
-    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, unpinned,
+    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, pinned,
     until_it_gives,
 };
 use crate::load::driver::{Kind, Load, Work};
@@ -51,26 +51,16 @@ impl Plan {
             Kind::Messages => "message",
             Kind::Bulk => "GiB",
         };
-        let conditions = match processors.pair() {
-            Some((system, load)) => Conditions {
-                workers: 1,
-                processor: Some(system),
-                load_processor: Some(load),
-                certificate: self
-                    .pins
-                    .map_or(CertificateKind::P256, |pins| pins.certificate),
-                tickets: match self.pins {
-                    Some(pins) if pins.resume => Tickets::One,
-                    Some(_) => Tickets::None,
-                    None => Tickets::Default,
-                },
+        let conditions = Conditions {
+            certificate: self
+                .pins
+                .map_or(CertificateKind::P256, |pins| pins.certificate),
+            tickets: match self.pins {
+                Some(pins) if pins.resume => Tickets::One,
+                Some(_) => Tickets::None,
+                None => Tickets::Default,
             },
-            None => {
-                for entrant in &mut self.entrants {
-                    entrant.stack = Err("needs two processors".to_owned());
-                }
-                unpinned(1)
-            }
+            ..pinned(processors, &mut self.entrants)
         };
         let case = Case {
             id: self.id.clone(),
@@ -184,6 +174,16 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Of bytes as they come.
+    pub(super) fn of_tcp(case: &str, kind: Kind, scale: Scale) -> Self {
+        Self {
+            case: case.to_owned(),
+            kind,
+            pins: None,
+            scale,
+        }
+    }
+
     pub(super) async fn watch(
         &self,
         stage: &Stage,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lineup::pick;
 use super::{
-    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, unpinned,
+    Entrant, Experiment, Figures, MANY_ROUNDS, Processors, Scale, Task, figures, pinned,
     until_it_gives,
 };
 use crate::load::driver::Kind;
@@ -30,12 +30,10 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
         ),
     ];
     let experiment = |(id, title, mut entrants): (&str, &str, Vec<Entrant>)| {
-        let pair = processors.pair();
-        if pair.is_none() {
-            for entrant in &mut entrants {
-                entrant.stack = Err("needs two processors".to_owned());
-            }
-        }
+        let conditions = Conditions {
+            tickets: Tickets::None,
+            ..pinned(processors, &mut entrants)
+        };
         let case = Case {
             id: id.to_owned(),
             scenario: Scenario::Generators,
@@ -50,12 +48,7 @@ pub(super) fn experiments(scale: Scale, processors: &Processors) -> Vec<Experime
             }),
             cases: vec![case],
             entrants,
-            conditions: Conditions {
-                processor: pair.map(|(system, _)| system),
-                load_processor: pair.map(|(_, load)| load),
-                tickets: Tickets::None,
-                ..unpinned(1)
-            },
+            conditions,
             rounds: MANY_ROUNDS,
             estimate: Duration::from_secs(seconds + 1),
         }

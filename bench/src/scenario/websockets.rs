@@ -13,7 +13,7 @@ use super::{
 };
 use crate::load::tls::Pins;
 use crate::load::websocket::Battle;
-use crate::measure::processor_time;
+use crate::measure::{percentile, processor_time};
 use crate::results::{Case, Scenario, Side};
 use crate::stage::Stage;
 use crate::systems::{
@@ -245,12 +245,10 @@ impl Times {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let all: Duration = times.iter().sum();
-        // The smallest that 99 of 100 do not exceed.
-        let p99 = times.get((times.len() * 99).div_ceil(100).saturating_sub(1));
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         Self {
             mean_ms: ms(all) / times.len().max(1) as f64,
-            p99_ms: ms(p99.copied().unwrap_or_default()),
+            p99_ms: ms(percentile(&times, 990)),
         }
     }
 }
