@@ -98,7 +98,7 @@ impl Stage {
             rsa: authority.issue(&rsa, directory.path(), "rsa")?,
             directory,
             block,
-            next_port: Cell::new(PORTS.start),
+            next_port: Cell::new(first_port()),
             folders: Cell::new(0),
             programs,
         })
@@ -163,6 +163,15 @@ impl Stage {
             "no port is free on 127.0.0.1",
         ))
     }
+}
+
+/// Far from that of a run that started just before: between finding a port free and
+/// listening there, another run must not find the same one.
+fn first_port() -> u16 {
+    const APART: u16 = 50;
+    let places = (PORTS.end - PORTS.start) / APART;
+    let place = std::process::id() % u32::from(places);
+    PORTS.start + u16::try_from(place).unwrap_or(0) * APART
 }
 
 /// Random bytes that live as long as the process, since load threads read them.
