@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_tests::client::read_to_end;
+use tidegate_tests::client::{End, read_to_end};
 use tidegate_tests::stage::PORT;
 use tidegate_tests::{Stage, proxy};
 use tokio::io::AsyncWriteExt;
@@ -123,6 +123,28 @@ async fn one_connection_is_one_answer() {
     let answer = answer(&stage, &twice).await;
     assert_eq!(answer.matches("HTTP/1.1 308").count(), 1, "{answer}");
     assert_eq!(agent.await_closed(0, |_| true).await.number("requests"), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_does_not_cost_the_client_its_answer() {
+    let stage = Stage::new();
+    let agent = stage.serve(&document(&json!({}))).await;
+    let mut stream = stage.client(0).tcp(stage.front()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The answer is there before the body is.
+    stream.peek(&mut [0]).await.unwrap();
+    // Had it been closed, all but the first of these would fail: reset, and with that
+    // many a client throws the answer away.
+    for _ in 0..8 {
+        stream.write_all(&[b'x'; 5_000]).await.unwrap();
+        agent.metrics().await;
+    }
+    stream.shutdown().await.unwrap();
+    let (answer, end) = read_to_end(&mut stream).await;
+    assert!(answer.starts_with(b"HTTP/1.1 308 "));
+    assert_eq!(end, End::Eof);
+    assert_eq!(agent.await_closed(0, |_| true).await.cause(), "answered");
 }
 
 #[tokio::test]
