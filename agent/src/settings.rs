@@ -91,6 +91,11 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<IpAddr>,
 
+    /// A file of 32 hexadecimal digits, the same for all balancers: by them `source_hash`
+    /// spreads clients, and who knows them can choose a backend. All zeros when absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hash_key_file: Option<PathBuf>,
+
     /// Where the admin socket is; made when missing.
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     pub(crate) state_dir: Option<PathBuf>,

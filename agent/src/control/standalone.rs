@@ -2,10 +2,12 @@
 //! the control plane does for a fleet happens here for one.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_core::document::{Certificate, Document, Material, Mistake, Name};
+use tidegate_core::keyed::HashKey;
 use tidegate_core::plan::{Agent, Chain, Facts, plan};
 use tidegate_core::snapshot::Snapshot;
 
@@ -15,6 +17,7 @@ use crate::tls::Keys;
 /// A document's file and the agent it is for.
 pub(crate) struct Source {
     path: PathBuf,
+    hash_key: Option<PathBuf>,
     agent: Agent,
 }
 
@@ -40,6 +43,7 @@ impl Source {
         };
         Ok(Self {
             path: settings.config.clone(),
+            hash_key: settings.hash_key_file.clone(),
             agent,
         })
     }
@@ -57,12 +61,13 @@ impl Source {
         })?;
         let document = Document::parse(&text)?;
         let (certificates, keys) = self.material(&document)?;
+        let hash_key = self.hash_key.as_deref().map(read_hash_key).transpose();
+        let hash_key = hash_key.map_err(|mistake| vec![mistake])?;
         let facts = Facts {
             agents: vec![self.agent.clone()],
             certificates,
             admin: BTreeMap::new(),
-            // Balancers that run the same document spread clients the same way.
-            hash_key: None,
+            hash_key,
             standalone: true,
         };
         let snapshot = plan(&document, &facts, &self.agent)?;
@@ -132,6 +137,13 @@ impl Source {
             .parent()
             .map_or_else(|| file.to_owned(), |folder| folder.join(file))
     }
+}
+
+fn read_hash_key(path: &Path) -> Result<HashKey, Mistake> {
+    let mistake = |why: &dyn Display| Mistake::new("", format!("{}: {why}", path.display()));
+    let text = read(path).map_err(|error| mistake(&error))?;
+    let key = HashKey::try_from(text.trim().to_owned());
+    key.map_err(|bad| mistake(&format_args!("{bad}, as of `openssl rand -hex 16`")))
 }
 
 /// A document or PEM file larger than this is none.

@@ -125,6 +125,23 @@ async fn with_source_hash_every_balancer_leads_a_client_to_the_same_backend() {
     let used: std::collections::BTreeSet<_> = before.iter().collect();
     assert_eq!(used.len(), 4, "{before:?}");
 
+    // Under a key of their own they agree as well, upon something else.
+    let key = stage.path("hash-key");
+    std::fs::write(&key, "00112233445566778899aabbccddeeff\n").unwrap();
+    let keyed = |agent| {
+        let start = stage.agent_at(stage.net.ip(agent), &document);
+        start.with("--hash-key-file", key.display())
+    };
+    let (_third, _fourth) = (keyed(3).serve().await, keyed(4).serve().await);
+    let under_key = led_to(3).await;
+    assert_eq!(under_key, led_to(4).await);
+    assert_ne!(under_key, before);
+    std::fs::write(&key, "0011").unwrap();
+    let mut refused = keyed(5).spawn();
+    assert_ne!(refused.child().exit_code().await, 0);
+    let why = refused.log_text();
+    assert!(why.contains("32 hexadecimal digits"), "{why}");
+
     // The last one leaves: its clients move, and few of the others.
     document["pools"][0]["backends"]
         .as_array_mut()
