@@ -18,7 +18,7 @@ use crate::facts::{InFlight, Serving};
 use crate::opening::Opening;
 use crate::source::Port;
 use crate::state::{Backend, Pool};
-use crate::{sockets, sys};
+use crate::{host, sockets, sys};
 
 /// A connection to a backend, counted as long as it lives.
 pub(crate) struct Upstream {
@@ -60,7 +60,7 @@ impl Wanted<'_> {
     /// accept is left for another one at once.
     ///
     /// # Errors
-    /// No backend is up, none accepted, or this host has no descriptor left.
+    /// No backend is up, none accepted, or this host has no descriptor or port left.
     pub(crate) async fn reach(mut self, tried: &mut Tried) -> Result<Upstream, Cause> {
         let connection = self.connection;
         let most = usize::try_from(self.pool.spec.retries.get()).unwrap_or(usize::MAX);
@@ -78,6 +78,7 @@ impl Wanted<'_> {
                 Chosen::Full if last.is_none() => self.wait_for_room(tried).await?,
                 Chosen::Full | Chosen::Nobody => break,
             };
+            connection.enter(Phase::Connect);
             connection.live.set_backend(&backend.facts);
             match self.try_one(backend.spec.address).await {
                 Ok(Connected {
@@ -198,8 +199,12 @@ impl Wanted<'_> {
     fn failed(&self, backend: &Backend, error: &io::Error) -> Result<Cause, Cause> {
         let (facts, passive) = (&backend.facts, self.pool.spec.passive);
         if sys::is_ours(error) {
-            tracing::error!(%error, "no connection to a backend can be opened");
-            return Err(Cause::Internal);
+            host::tell_want(error, "a connection to a backend");
+            return match sys::out_of_ports(error) {
+                // Towards this one, which is not its doing; another may be reached.
+                true => Ok(Cause::Internal),
+                false => Err(Cause::Internal),
+            };
         }
         if self.early().is_some() && error.kind() == io::ErrorKind::ConnectionReset {
             // It had accepted (whoever has not, refuses), and may have read what the

@@ -43,6 +43,10 @@ pub(crate) struct Live {
     started: Instant,
     client: OnceLock<ClientAddr>,
     phase: AtomicU8,
+    /// When that began, in microseconds after the start.
+    phase_since: AtomicU64,
+    queued: Spent,
+    connecting: Spent,
     cause: AtomicU8,
     requests: AtomicU32,
     bytes_in: AtomicU64,
@@ -64,6 +68,9 @@ impl Live {
             started: engine::now(),
             client: OnceLock::new(),
             phase: AtomicU8::new(Phase::Accept as u8),
+            phase_since: AtomicU64::default(),
+            queued: Spent::default(),
+            connecting: Spent::default(),
             cause: AtomicU8::new(RUNNING),
             requests: AtomicU32::default(),
             bytes_in: AtomicU64::default(),
@@ -126,9 +133,20 @@ impl Live {
         current.is_some_and(|b| b.pool.name == *pool && b.name == *backend)
     }
 
-    /// How far it has come.
+    /// How far it has come. The time goes to what it leaves.
     pub(crate) fn enter(&self, phase: Phase) {
+        self.account();
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn account(&self) {
+        let now = micros(engine::now().saturating_duration_since(self.started));
+        let since = self.phase_since.swap(now, Ordering::Relaxed);
+        match self.phase() {
+            Phase::Queue => self.queued.add(now.saturating_sub(since)),
+            Phase::Connect => self.connecting.add(now.saturating_sub(since)),
+            _ => {}
+        }
     }
 
     /// When it was accepted.
@@ -206,6 +224,8 @@ impl Live {
             backend: backend.as_ref().map(|b| b.name.to_string()),
             phase: self.phase().label(),
             age_ms: millis(self.started.elapsed()),
+            queue_ms: self.queued.millis(),
+            connect_ms: self.connecting.millis(),
             requests: self.requests(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
@@ -216,6 +236,35 @@ impl Live {
 fn settle(total: &AtomicU64, settled: &AtomicU64) -> u64 {
     let now = total.load(Ordering::Relaxed);
     now.saturating_sub(settled.swap(now, Ordering::Relaxed))
+}
+
+/// Time spent on something, in microseconds.
+struct Spent(AtomicU64);
+
+/// Nothing was spent on it.
+const NEVER: u64 = u64::MAX;
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self(AtomicU64::new(NEVER))
+    }
+}
+
+impl Spent {
+    fn add(&self, more: u64) {
+        let before = self.0.load(Ordering::Relaxed);
+        let sum = if before == NEVER {
+            more
+        } else {
+            before.saturating_add(more)
+        };
+        self.0.store(sum, Ordering::Relaxed);
+    }
+
+    fn millis(&self) -> Option<u64> {
+        let micros = self.0.load(Ordering::Relaxed);
+        (micros != NEVER).then_some(micros / 1000)
+    }
 }
 
 /// A connection on the debug page.
@@ -229,6 +278,10 @@ pub(crate) struct Row {
     backend: Option<String>,
     phase: &'static str,
     age_ms: u64,
+    /// Of it waiting for a backend with room, and for one to accept; what was over when
+    /// this was asked.
+    queue_ms: Option<u64>,
+    connect_ms: Option<u64>,
     requests: u32,
     bytes_in: u64,
     bytes_out: u64,
@@ -428,6 +481,7 @@ fn access_event(connection: &Connection, cause: Cause) {
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
         return;
     }
+    connection.live.account();
     let row = connection.live.row();
     tracing::info!(
         target: "access",
@@ -443,6 +497,8 @@ fn access_event(connection: &Connection, cause: Cause) {
         requests = row.requests,
         bytes_in = row.bytes_in,
         bytes_out = row.bytes_out,
+        queue_ms = row.queue_ms,
+        connect_ms = row.connect_ms,
         duration_ms = row.age_ms,
         "closed"
     );
@@ -454,6 +510,10 @@ fn shortened(age: Duration, number: u64) -> Duration {
     let part = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
     let part = u32::try_from(part).unwrap_or(0);
     age - age / 10 * part / (1 << 16)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX - 1)
 }
 
 fn millis(time: Duration) -> u64 {

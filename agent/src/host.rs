@@ -2,6 +2,10 @@
 //! command that gives it back. Nothing here is an error: all of it works without,
 //! at a higher price.
 
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use tidegate_core::snapshot::{Snapshot, Work};
 
 /// Settings of the host that matter to us; `None` where they cannot be read.
@@ -61,6 +65,18 @@ impl Host {
             ));
         }
         advice
+    }
+}
+
+/// Tells that this host has no descriptor, port or memory left for something: once in a
+/// second, since thousands want it at the same time.
+pub(crate) fn tell_want(error: &io::Error, wanted: &'static str) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let now = Instant::now();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+        *last = Some(now);
+        tracing::error!(%error, wanted, "this host has no room left");
     }
 }
 

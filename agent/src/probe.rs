@@ -29,7 +29,7 @@ use crate::health_port::PROCESSES;
 use crate::proxy;
 use crate::source::Source;
 use crate::state::{Active, Backend, Pool, State};
-use crate::sys;
+use crate::{host, sys};
 
 /// Checks under way at once: a restart with thousands of backends must not
 /// open thousands of sockets in the same instant.
@@ -134,7 +134,7 @@ impl Checking {
             match asked {
                 Asked::Backend(result) => self.report(result),
                 // Says nothing about the backend.
-                Asked::Nobody(error) => tracing::error!(%error, "no check can be made"),
+                Asked::Nobody(error) => host::tell_want(&error, "a health check"),
             }
             // From start to start: a check that waits for its timeout must not
             // delay the next one, or `fall` of them would take longer than said.

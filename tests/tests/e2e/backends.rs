@@ -110,6 +110,16 @@ async fn a_backend_that_never_accepts_is_passed_over() {
         .sum("tidegate_backend_connects_total", &failed());
     assert!(failed >= 2.0, "{failed}");
     nothing_in_flight(&agent).await;
+    let closed = agent.closed_since(0);
+    let late: Vec<_> = closed
+        .iter()
+        .filter(|e| e.number("connect_ms") >= 200)
+        .collect();
+    assert!(late.len() >= 2, "{closed:?}");
+    for event in &closed {
+        assert!(event.number("connect_ms") <= event.number("duration_ms"));
+        assert!(!event.has("queue_ms"), "nobody waited: {event:?}");
+    }
 }
 
 #[tokio::test]

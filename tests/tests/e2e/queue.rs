@@ -242,7 +242,10 @@ async fn ended_by(stage: &Stage, agent: &Agent, cause: &str) -> u64 {
     let closed = agent.await_closed(0, |e| e.client().ip() == its_own).await;
     let found = (closed.cause(), closed.phase());
     assert_eq!(found, (cause, "queue"), "{closed:?}");
-    closed.number("duration_ms")
+    let (queued, all) = (closed.number("queue_ms"), closed.number("duration_ms"));
+    // It came to wait for a backend at once.
+    assert!(queued <= all && all - queued < 500, "{closed:?}");
+    all
 }
 
 #[derive(Default)]

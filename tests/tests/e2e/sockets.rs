@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_tests::backend::{Backend, next};
+use tidegate_tests::client::read_to_end;
+use tidegate_tests::namespace::entered;
 use tidegate_tests::tcp::{backlogs, sockets};
-use tidegate_tests::{Stage, until};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tidegate_tests::{Stage, until, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// After this, NLB and NAT gateways have forgotten a silent connection.
 const FORGOTTEN: Duration = Duration::from_secs(350);
@@ -183,4 +185,49 @@ async fn connections_to_backends_come_from_all_source_addresses_in_turn() {
     for ip in sources {
         until(format!("none from {ip}"), async || used(ip).await == 0.0).await;
     }
+}
+
+#[tokio::test]
+async fn without_a_port_towards_one_backend_another_one_serves() {
+    let name = "sockets::without_a_port_towards_one_backend_another_one_serves";
+    if !entered(name, &[("net.ipv4.ip_local_port_range", "40000 40003")]).await {
+        return;
+    }
+    let stage = Stage::new();
+    let a = Backend::named(stage.back(0), "a").await;
+    let b = Backend::named(stage.back(1), "b").await;
+    let _checks = stage.checks_pass().await;
+    let mut document = stage.balancer(&[a.address(), b.address()]);
+    document["pools"][0]["balance"] = json!("round_robin");
+    document["pools"][0]["backends"][0]["weight"] = json!(256);
+    document["pools"][0]["health_check"]["interval"] = json!("1h");
+    let agent = stage.agent(&document).with("--threads", 1).serve().await;
+    // From ports that are no agent's: one that somebody has bound is taken for all.
+    let connect = async |client| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind((stage.net.client(client), 50_000).into())
+            .unwrap();
+        socket.connect(stage.front()).await.unwrap()
+    };
+    let (mut open, mut served) = (Vec::new(), String::new());
+    for client in 0..8 {
+        let mut stream = connect(client).await;
+        let name = within("a name", stream.read_u8()).await.unwrap();
+        served.push(name.into());
+        open.push(stream);
+    }
+    // Four ports towards each.
+    assert_eq!(served, "aaaabbbb");
+    let mut stream = connect(8).await;
+    assert_eq!(read_to_end(&mut stream).await.0, b"");
+    let closed = agent.await_closed(0, |_| true).await;
+    assert_eq!((closed.cause(), closed.phase()), ("internal", "connect"));
+    let told = |e: &tidegate_tests::agent::Event| e.message() == "this host has no room left";
+    let told = agent.await_log("why", 0, told).await;
+    assert_eq!(told.text("wanted"), "a connection to a backend", "{told:?}");
+    assert_eq!(
+        agent.backend("back", &a.address().to_string()).await["ejected"],
+        false
+    );
 }
