@@ -165,8 +165,12 @@ impl RateTable {
     fn slot(&mut self, hash: u64) -> Option<&mut Slot> {
         let sets = u64::try_from(self.sets.len()).ok()?;
         let set = usize::try_from(crate::keyed::below(hash, sets)).ok()?;
-        let of_another = |slot: &&mut Slot| (slot.hash != hash, slot.due);
-        self.sets.get_mut(set)?.iter_mut().min_by_key(of_another)
+        // A free slot looks like one of hash 0, which may have its own.
+        let order = |slot: &&mut Slot| match slot.hash == hash {
+            true => (false, u64::MAX - slot.due),
+            false => (true, slot.due),
+        };
+        self.sets.get_mut(set)?.iter_mut().min_by_key(order)
     }
 }
 
@@ -224,6 +228,15 @@ mod tests {
         table.retune(rate(1, 2));
         assert_eq!(table.admit(7, millis(0)), Ok(()));
         assert!(table.admit(7, millis(0)).is_err());
+    }
+
+    #[test]
+    fn no_hash_is_free_of_the_rate() {
+        for hash in [0, 1, u64::MAX] {
+            let mut table = RateTable::new(rate(10, 1), 4);
+            assert_eq!(table.admit(hash, millis(1_000)), Ok(()));
+            assert_eq!(table.admit(hash, millis(1_000)), Err(millis(100)));
+        }
     }
 
     #[test]
