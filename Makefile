@@ -42,7 +42,7 @@ release: ## Build optimised programs and say where they are
 
 # The cheap checks first; the tests last, so that their summary ends the output.
 .PHONY: check
-check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-bench check-tests ## The gate, without setting up: formats, lints, docs, dependencies, a short comparison, tests
+check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-fuzz check-bench check-tests ## The gate, without setting up: formats, lints, docs, dependencies, fuzz targets, a short comparison, tests
 
 .PHONY: check-fmt
 check-fmt:
@@ -80,6 +80,13 @@ check-openapi: build
 	@$(TARGET)/debug/tidegate openapi | diff docs/openapi.json - || \
 		{ echo 'Run make openapi and commit docs/openapi.json' >&2; exit 1; }
 
+# Too short to find much: every target builds, and holds for its seeds and what it
+# makes of them.
+.PHONY: check-fuzz
+check-fuzz:
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	scripts/fuzz --seconds 3
+
 # Seconds, with tiny counts: every system answers rightly, and no figure is meant.
 .PHONY: check-bench
 check-bench: build
@@ -90,6 +97,10 @@ check-bench: build
 .PHONY: check-tests
 check-tests: build
 	$(TARGET)/debug/tidegate-postgres run -- cargo nextest run --workspace
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for SECONDS (60)
+	scripts/fuzz --seconds $(or $(SECONDS),60)
 
 .PHONY: openapi
 openapi: build ## Write docs/openapi.json as the control plane tells it
@@ -107,4 +118,4 @@ fmt: ## Format Rust and JavaScript
 .PHONY: clean
 clean: ## Remove what was built and installed inside this checkout
 	cargo clean
-	rm -rf .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules
+	rm -rf fuzz/corpus fuzz/artifacts .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules

@@ -26,5 +26,9 @@ pub mod redirect;
 pub mod route;
 #[cfg(test)]
 mod simulation;
+// For the fuzz targets: its promises are kept in one place.
+#[cfg(all(feature = "fuzzing", not(test)))]
+#[doc(hidden)]
+pub mod simulation;
 pub mod snapshot;
 pub mod tally;

@@ -3,7 +3,8 @@
 //! random pools and histories. Each decision has its own tests beside it; here are
 //! the promises that hold across them.
 //!
-//! A failure prints its seed; [`run`] with it repeats the history.
+//! A failure prints its seed; [`run`] with it repeats the history. A fuzzer writes
+//! histories of its own ([`follow`]).
 
 use std::collections::VecDeque;
 use std::num::NonZeroU8;
@@ -13,11 +14,14 @@ use std::time::Duration;
 use crate::document::AdminState;
 use crate::ejection::{self, Ejection, may_eject};
 use crate::health::{Health, Outcome, Start, Thresholds, Transition, ramp};
-use crate::keyed::{HashKey, below, mix};
+#[cfg(test)]
+use crate::keyed::mix;
+use crate::keyed::{HashKey, below};
 use crate::pick::{
     AllDown, Ask, Backups, Choice, Entry, Method, Picker, Rules, SourceTable, Tier, View,
 };
 
+#[cfg(test)]
 const SEEDS: u64 = 400;
 const STEPS: u64 = 1_500;
 const SLOW_START: Duration = Duration::from_secs(20);
@@ -72,8 +76,9 @@ struct Seen {
     dequeued: u32,
 }
 
+#[cfg(test)]
 fn run(seed: u64, seen: &mut Seen) {
-    let mut world = World::new(seed);
+    let mut world = World::new(Draws::Seeded(mix(seed)));
     for _ in 0..STEPS {
         world.step(seen);
         world.limits_hold();
@@ -81,12 +86,53 @@ fn run(seed: u64, seen: &mut Seen) {
     world.wind_down(seen);
 }
 
-struct Draws(u64);
+/// The history that these bytes tell, to their end.
+///
+/// # Panics
+/// When a promise does not hold.
+#[cfg_attr(test, expect(unreachable_pub, reason = "public for fuzz targets"))]
+pub fn follow(bytes: Vec<u8>) {
+    let mut seen = Seen::default();
+    let mut world = World::new(Draws::Told(bytes.into_iter()));
+    for _ in 0..STEPS {
+        if world.draws.are_over() {
+            break;
+        }
+        world.step(&mut seen);
+        world.limits_hold();
+    }
+    world.wind_down(&mut seen);
+}
+
+/// What is left to chance, or to whoever wrote the bytes.
+enum Draws {
+    #[cfg(test)]
+    Seeded(u64),
+    Told(std::vec::IntoIter<u8>),
+}
 
 impl Draws {
     fn any(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1);
-        mix(self.0)
+        match self {
+            #[cfg(test)]
+            Self::Seeded(state) => {
+                *state = state.wrapping_add(1);
+                mix(*state)
+            }
+            // The high bits are what `below` goes by.
+            Self::Told(bytes) => {
+                let mut next = || u64::from(bytes.next().unwrap_or(0));
+                next() << 56 | next() << 48
+            }
+        }
+    }
+
+    fn are_over(&self) -> bool {
+        match self {
+            #[cfg(test)]
+            Self::Seeded(_) => false,
+            Self::Told(bytes) => bytes.len() == 0,
+        }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -166,8 +212,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let mut draws = Draws(mix(seed));
+    fn new(mut draws: Draws) -> Self {
         let backends: Vec<_> = (0..1 + draws.below(10))
             .map(|_| Backend::new(&mut draws))
             .collect();
@@ -415,6 +460,20 @@ fn method(draws: &mut Draws, backends: &[Backend]) -> Method {
                 table: Arc::new(SourceTable::new(&HashKey::new([1; 16]), entries)),
                 bounded_load: (more == 4).then_some(125),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_promises_hold_in_every_history_that_bytes_tell(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2_000),
+        ) {
+            super::follow(bytes);
         }
     }
 }
