@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use tidegate_core::document::Mistake;
@@ -143,7 +144,8 @@ async fn read_again(source: &standalone::Source, applier: &mut Applier) {
         Ok(Some(diff)) => {
             // Summaries of listeners that are no more would take room from new ones.
             applier.workers.take_counted();
-            tracing::info!(hash, changes = %diff, "applied");
+            let took_ms = applier.counts.took_ms.load(Ordering::Relaxed);
+            tracing::info!(hash, took_ms, changes = %diff, "applied");
         }
         Err(mistakes) => {
             applier.count_refused();

@@ -39,9 +39,15 @@ const AT_ONCE: usize = 256;
 pub(crate) struct Probes {
     state: Arc<State>,
     source: Source,
-    running: HashMap<(Name, BackendName), Probe>,
+    running: HashMap<Name, OfPool>,
     at_once: Arc<Semaphore>,
     changed: Arc<Notify>,
+}
+
+/// The checks of a pool's backends, as it was last looked at.
+struct OfPool {
+    pool: Arc<Pool>,
+    probes: HashMap<BackendName, Probe>,
 }
 
 struct Probe {
@@ -71,18 +77,32 @@ impl Probes {
     /// not checked; any other change of an admin state leaves its checks alone.
     pub(crate) fn follow(&mut self, active: &Active) {
         let mut before = std::mem::take(&mut self.running);
-        for pool in active.pools.values() {
-            for backend in &pool.backends {
-                if backend.spec.admin == AdminState::Maintenance {
-                    continue;
-                }
-                let identity = (pool.spec.name.clone(), backend.spec.name.clone());
-                let kept = before.remove(&identity).filter(|probe| {
-                    probe.address == backend.spec.check_address && probe.check == pool.spec.check
-                });
-                let probe = kept.unwrap_or_else(|| self.start(pool, backend));
-                self.running.insert(identity, probe);
+        for (name, pool) in &active.pools {
+            let checked = match before.remove(name) {
+                // The same one, and so the same checks: a change costs what it touches.
+                Some(checked) if Arc::ptr_eq(&checked.pool, pool) => checked,
+                Some(checked) => self.of_pool(pool, checked.probes),
+                None => self.of_pool(pool, HashMap::new()),
+            };
+            self.running.insert(name.clone(), checked);
+        }
+    }
+
+    fn of_pool(&self, pool: &Arc<Pool>, mut before: HashMap<BackendName, Probe>) -> OfPool {
+        let mut probes = HashMap::with_capacity(pool.backends.len());
+        for backend in &pool.backends {
+            if backend.spec.admin == AdminState::Maintenance {
+                continue;
             }
+            let kept = before.remove(&backend.spec.name).filter(|probe| {
+                probe.address == backend.spec.check_address && probe.check == pool.spec.check
+            });
+            let probe = kept.unwrap_or_else(|| self.start(pool, backend));
+            probes.insert(backend.spec.name.clone(), probe);
+        }
+        OfPool {
+            pool: Arc::clone(pool),
+            probes,
         }
     }
 
@@ -267,8 +287,8 @@ mod tests {
     fn follow(probes: &mut Probes, state: &State, snapshot: Snapshot) -> Vec<tokio::task::Id> {
         let ready = state.prepare(snapshot, &Keys::default(), |b| b.start);
         probes.follow(&ready.unwrap());
-        let mut running: Vec<_> = probes.running.iter().collect();
-        running.sort_by_key(|(identity, _)| (*identity).clone());
+        let mut running: Vec<_> = probes.running.values().flat_map(|p| &p.probes).collect();
+        running.sort_by_key(|(name, _)| (*name).clone());
         running
             .into_iter()
             .map(|(_, p)| p._task.abort_handle().id())

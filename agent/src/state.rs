@@ -48,7 +48,7 @@ pub(crate) type Challenges = HashMap<String, Arc<str>>;
 pub(crate) struct Active {
     /// The snapshot itself.
     pub(crate) snapshot: Snapshot,
-    /// Its hash.
+    /// Its hash, which whoever has it put to work knows already.
     pub(crate) hash: Option<Fingerprint>,
     /// By bound address: what an accepted socket looks for.
     pub(crate) listeners: HashMap<SocketAddr, Arc<Listener>>,
@@ -273,10 +273,9 @@ impl State {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let hash = Some(snapshot.hash());
         Ok(Active {
             snapshot,
-            hash,
+            hash: None,
             listeners,
             pools,
         })

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Instant;
 
 use tidegate_core::diff::Diff;
 use tidegate_core::document::Mistake;
@@ -41,6 +42,8 @@ pub(crate) struct Applies {
     pub(crate) applied: AtomicU64,
     pub(crate) unchanged: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// How long the last one took that was applied, in milliseconds.
+    pub(crate) took_ms: AtomicU64,
 }
 
 impl Applier {
@@ -78,8 +81,9 @@ impl Applier {
         keys: &Keys,
         start: fn(&Backend) -> Start,
     ) -> Result<Option<Diff>, Vec<Mistake>> {
-        let running = self.state.active().hash;
-        if running == Some(snapshot.hash()) {
+        let begun = Instant::now();
+        let hash = Some(snapshot.hash());
+        if self.state.active().hash == hash {
             self.counts.unchanged.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
@@ -89,7 +93,7 @@ impl Applier {
         let fits = self.descriptors.check(sockets);
         fits.map_err(|mistake| vec![mistake])?;
         let prepared = self.listeners.prepare(&snapshot.listeners, workers);
-        let (active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
+        let (mut active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
             (Ok(active), Ok(prepared)) => (active, prepared),
             (active, prepared) => {
                 let mistakes = active.err().into_iter().chain(prepared.err());
@@ -97,6 +101,7 @@ impl Applier {
             }
         };
 
+        active.hash = hash;
         self.descriptors.fit(sockets);
         let old = self.state.swap(active);
         let active = self.state.active_owned();
@@ -112,8 +117,11 @@ impl Applier {
                 self.advised.insert(advice);
             }
         }
+        let diff = Diff::between(&old.snapshot, &active.snapshot);
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.counts.took_ms.store(took, Ordering::Relaxed);
         self.counts.applied.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(Diff::between(&old.snapshot, &active.snapshot)))
+        Ok(Some(diff))
     }
 
     /// Counts a refusal, whoever found it.

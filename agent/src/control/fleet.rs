@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
@@ -274,7 +275,10 @@ async fn apply(
     } = version;
     match &applied {
         Ok(None) => tracing::info!(%hash, change, revision, "unchanged"),
-        Ok(Some(diff)) => tracing::info!(%hash, change, revision, changes = %diff, "applied"),
+        Ok(Some(diff)) => {
+            let took_ms = plane.applier.counts.took_ms.load(Ordering::Relaxed);
+            tracing::info!(%hash, change, revision, took_ms, changes = %diff, "applied");
+        }
         Err(mistakes) => {
             plane.applier.count_refused();
             let mistakes: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();

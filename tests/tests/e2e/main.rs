@@ -37,6 +37,7 @@ mod queue;
 mod readme;
 mod redirect;
 mod routes;
+mod scale;
 mod shutdown;
 mod sockets;
 mod starved;
