@@ -259,8 +259,6 @@ impl Wanted<'_> {
                 sent: 0,
             });
         };
-        // Where the host forbids it, it is an ordinary connect.
-        let _ = sys::connect_with_data(&socket);
         let connecting = TcpStream::connect_sending(socket, target, self.opening.bytes());
         let (stream, sent) = timeout_at(deadline, connecting).await??;
         match timeout_at(deadline, stream.established(client)).await {

@@ -38,12 +38,6 @@ pub(crate) fn listen_with_fast_open(listener: impl AsFd, pending: u16) -> io::Re
     set_option(listener, level, libc::TCP_FASTOPEN, pending.into())
 }
 
-/// Lets connect(2) wait for the first write, whose bytes then travel in the SYN,
-/// where the peer has given a cookie before (RFC 7413).
-pub(crate) fn connect_with_data(socket: impl AsFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)
-}
-
 fn set_option(
     socket: impl AsFd,
     level: libc::c_int,

@@ -41,6 +41,8 @@ pub(super) struct Direction {
     pipe: Option<Pipe>,
     /// Bytes written since they were last counted.
     pub(super) uncounted: usize,
+    /// All that the reader will ever say is read.
+    is_whole: bool,
     /// Index into [`SIZES`] for the next read.
     size: u8,
     stage: Stage,
@@ -153,7 +155,10 @@ impl Direction {
                     if ready!(Pin::new(&mut *writer).poll_flush(cx)).is_err() {
                         return Poll::Ready(Err(Broken::Writing));
                     }
-                    self.stage = Stage::Reading;
+                    self.stage = match self.is_whole {
+                        true => Stage::Closing,
+                        false => Stage::Reading,
+                    };
                 }
                 Stage::Reading if turn == 0 => {
                     cx.waker().wake_by_ref();
@@ -190,6 +195,7 @@ impl Direction {
         writer: &mut W,
         scratch: &mut [u8],
     ) -> Poll<Result<usize, Broken>> {
+        let capacity = self.capacity();
         let mut bytes = match ready!(self.read(cx, reader, scratch)) {
             Ok([]) if self.reader_broken => return Poll::Ready(Err(Broken::Reading)),
             Ok(bytes) => bytes,
@@ -201,11 +207,12 @@ impl Direction {
             return Poll::Ready(Ok(0));
         }
         self.stage = Stage::Flushing;
-        // The end is read next, and a FIN of its own would be a packet more.
-        let last = reader.peer_has_ended() && count < SMALLEST;
+        // The end came before this was read, and is next (urgent data, RFC 6093, apart). It
+        // need not be read, and a FIN of its own would be a packet more.
+        self.is_whole = count < capacity && reader.peer_has_ended() && !self.reader_broken;
         while !bytes.is_empty() {
             let writing = Pin::new(&mut *writer);
-            let written = match last {
+            let written = match self.is_whole {
                 true => writing.poll_write_last(cx, bytes),
                 false => writing.poll_write(cx, bytes),
             };
