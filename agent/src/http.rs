@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio_rustls::server::TlsStream;
 
 use self::counted::{Activity, Counted};
 use self::exchange::{Exchange, Upgrade};
@@ -24,13 +23,14 @@ use crate::engine::{self, HyperTimer, TcpStream, sleep_until};
 use crate::proxy::Arrival;
 use crate::relay::{self, Leftover};
 use crate::state::Listener;
+use crate::tls;
 
 /// The head of a request, at most. Node.js itself takes 16 KiB.
 const LARGEST_HEAD: usize = 64 << 10;
 
 /// Serves the requests of one client connection.
 pub(crate) async fn serve(
-    client: TlsStream<TcpStream>,
+    client: tls::Stream,
     connection: &mut Connection,
     listener: Arc<Listener>,
     arrival: Arrival,
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
 
 /// Until the connection ends or is upgraded.
 async fn requests(
-    client: TlsStream<TcpStream>,
+    client: tls::Stream,
     connection: &Connection,
     activity: &Arc<Activity>,
     exchange: &Exchange<'_>,

@@ -16,14 +16,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::server::TlsStream;
 
 pub(crate) use self::direction::with_scratch;
 use self::direction::{Broken, Direction};
 use crate::cause::Cause;
 use crate::connection::Connection;
 use crate::engine::{self, Sleep, TcpStream, sleep_until};
-use crate::sockets;
+use crate::{sockets, tls};
 
 /// Before this age no connection needs keepalive probes: most never get there, and
 /// are spared the calls that ask for them.
@@ -145,7 +144,7 @@ impl End for TcpStream {
     }
 }
 
-impl End for TlsStream<TcpStream> {
+impl End for tls::Stream {
     fn keep_alive(&self, connection: &Connection) {
         End::keep_alive(self.get_ref().0, connection);
     }

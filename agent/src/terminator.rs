@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use rustls::{ProtocolVersion, ServerConfig};
 use tidegate_core::snapshot::{Inside, Work};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
@@ -17,7 +16,7 @@ use crate::engine::{TcpStream, timeout_at};
 use crate::opening::{Opening, Spoken};
 use crate::proxy::{self, Arrival};
 use crate::state::Listener;
-use crate::{http, relay};
+use crate::{http, relay, tls};
 
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(
@@ -49,7 +48,7 @@ async fn decrypt(
     connection: &mut Connection,
     listener: Arc<Listener>,
     tls: Arc<ServerConfig>,
-) -> Result<(TlsStream<TcpStream>, Arrival, Arc<Listener>), Cause> {
+) -> Result<(tls::Stream, Arrival, Arc<Listener>), Cause> {
     let arrival = proxy::arrival(&mut client, connection).await?;
     let listener = connection.admit(arrival.ends.client, listener)?;
     connection.enter(Phase::Handshake);
@@ -80,7 +79,7 @@ async fn decrypt(
 /// we give no ticket: nothing of ours follows that could carry the acknowledgement.
 /// The kernel would hold it back for 40 ms, and a client with Nagle's algorithm on its
 /// first request with it.
-fn acknowledge(session: &mut TlsStream<TcpStream>) {
+fn acknowledge(session: &mut tls::Stream) {
     let (stream, tls) = session.get_mut();
     let spoken = tls.reader().fill_buf().is_ok();
     if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) && !spoken {

@@ -12,7 +12,13 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tidegate_core::document::{Mistake, Name};
 use tidegate_core::snapshot::{Fingerprint, Inside, Listener, Snapshot, Terminate, Work};
+use tokio_rustls::server::TlsStream;
 use zeroize::Zeroize;
+
+use crate::engine::TcpStream;
+
+/// A client's connection, decrypted.
+pub(crate) type Stream = TlsStream<TcpStream>;
 
 /// Private keys by the fingerprint of the chain they belong to.
 #[derive(Clone, Default)]

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::server::TlsStream;
 
 use crate::connection::Live;
-use crate::engine::{self, TcpStream};
+use crate::engine;
+use crate::tls;
 
 /// When bytes last passed.
 pub(super) struct Activity {
@@ -47,7 +47,7 @@ impl Activity {
 
 /// A counted stream.
 pub(super) struct Counted {
-    stream: TlsStream<TcpStream>,
+    stream: tls::Stream,
     live: Arc<Live>,
     activity: Arc<Activity>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Counted {
 impl Counted {
     /// Counts what passes through `stream` for `live`.
     pub(super) fn new(
-        stream: TlsStream<TcpStream>,
+        stream: tls::Stream,
         live: Arc<Live>,
         activity: Arc<Activity>,
     ) -> Self {
@@ -67,7 +67,7 @@ impl Counted {
     }
 
     /// The stream, no longer counted.
-    pub(super) fn into_stream(self) -> TlsStream<TcpStream> {
+    pub(super) fn into_stream(self) -> tls::Stream {
         self.stream
     }
 
