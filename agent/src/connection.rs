@@ -26,6 +26,7 @@ use crate::facts::{BackendFacts, ListenerFacts, uptime};
 use crate::limits::Entered;
 use crate::state::{Listener, Target};
 use crate::tallies::{Measure, Tallies};
+use crate::tls::Agreed;
 use crate::worker::Worker;
 
 /// Connections so far.
@@ -47,6 +48,8 @@ pub(crate) struct Live {
     phase_since: AtomicU64,
     queued: Spent,
     connecting: Spent,
+    shaking: Spent,
+    tls: OnceLock<Box<Agreed>>,
     cause: AtomicU8,
     requests: AtomicU32,
     bytes_in: AtomicU64,
@@ -71,6 +74,8 @@ impl Live {
             phase_since: AtomicU64::default(),
             queued: Spent::default(),
             connecting: Spent::default(),
+            shaking: Spent::default(),
+            tls: OnceLock::new(),
             cause: AtomicU8::new(RUNNING),
             requests: AtomicU32::default(),
             bytes_in: AtomicU64::default(),
@@ -127,6 +132,11 @@ impl Live {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What its client and this agent have agreed on in TLS.
+    pub(crate) fn tls(&self) -> Option<&Agreed> {
+        self.tls.get().map(Box::as_ref)
+    }
+
     /// Whether this backend carries it.
     pub(crate) fn is_on(&self, pool: &Name, backend: &BackendName) -> bool {
         let current = self.backend();
@@ -145,6 +155,7 @@ impl Live {
         match self.phase() {
             Phase::Queue => self.queued.add(now.saturating_sub(since)),
             Phase::Connect => self.connecting.add(now.saturating_sub(since)),
+            Phase::Handshake => self.shaking.add(now.saturating_sub(since)),
             _ => {}
         }
     }
@@ -226,6 +237,8 @@ impl Live {
             age_ms: millis(self.started.elapsed()),
             queue_ms: self.queued.millis(),
             connect_ms: self.connecting.millis(),
+            handshake_ms: self.shaking.millis(),
+            tls: self.tls().map(TlsRow::of),
             requests: self.requests(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
@@ -261,9 +274,13 @@ impl Spent {
         self.0.store(sum, Ordering::Relaxed);
     }
 
-    fn millis(&self) -> Option<u64> {
+    fn micros(&self) -> Option<u64> {
         let micros = self.0.load(Ordering::Relaxed);
-        (micros != NEVER).then_some(micros / 1000)
+        (micros != NEVER).then_some(micros)
+    }
+
+    fn millis(&self) -> Option<u64> {
+        self.micros().map(|micros| micros / 1000)
     }
 }
 
@@ -282,9 +299,40 @@ pub(crate) struct Row {
     /// this was asked.
     queue_ms: Option<u64>,
     connect_ms: Option<u64>,
+    handshake_ms: Option<u64>,
+    /// What was agreed on, where it is decrypted here.
+    tls: Option<TlsRow>,
     requests: u32,
     bytes_in: u64,
     bytes_out: u64,
+}
+
+/// Of a TLS session, what the debug page and the access event show.
+#[derive(Default, Serialize)]
+struct TlsRow {
+    version: &'static str,
+    suite: String,
+    group: Option<&'static str>,
+    resumed: bool,
+    server_name: Option<String>,
+    alpn: Option<String>,
+    client_name: Option<String>,
+}
+
+impl TlsRow {
+    fn of(agreed: &Agreed) -> Self {
+        let alpn = agreed.alpn.as_deref();
+        let client = agreed.client.as_ref();
+        Self {
+            version: agreed.version(),
+            suite: agreed.suite(),
+            group: agreed.group(),
+            resumed: agreed.resumed,
+            server_name: agreed.server_name.as_ref().map(ToString::to_string),
+            alpn: alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
+            client_name: client.and_then(|c| c.common_name.as_deref().map(str::to_owned)),
+        }
+    }
 }
 
 /// A connection being served.
@@ -399,7 +447,7 @@ impl Connection {
         match self.live.phase() {
             Phase::Connect => return Cause::ConnectTimeout,
             Phase::Queue => return Cause::QueueTimeout,
-            Phase::Handshake => self.handshake_failed(),
+            Phase::Handshake => self.handshake_failed("timeout"),
             _ => {}
         }
         Cause::FirstByteTimeout
@@ -419,12 +467,18 @@ impl Connection {
         (now.spec.name == own.spec.name).then_some(now)
     }
 
+    /// Takes note of a handshake and what it came to; `name` is what a certificate calls
+    /// the host that the client asked for.
+    pub(crate) fn shaken(&self, agreed: Agreed, name: Option<&str>) {
+        self.live.account();
+        let took = Duration::from_micros(self.live.shaking.micros().unwrap_or(0));
+        let agreed = self.live.tls.get_or_init(|| Box::new(agreed));
+        self.live.listener.handshakes.shaken(agreed, name, took);
+    }
+
     /// Counts a failed handshake.
-    pub(crate) fn handshake_failed(&self) {
-        self.live
-            .listener
-            .handshakes_failed
-            .fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn handshake_failed(&self, why: &'static str) {
+        self.live.listener.handshakes.failed(why);
         if let Some(client) = self.live.client() {
             self.worker.tallies().add(
                 &self.live.listener,
@@ -483,6 +537,7 @@ fn access_event(connection: &Connection, cause: Cause) {
     }
     connection.live.account();
     let row = connection.live.row();
+    let tls = row.tls.as_ref();
     tracing::info!(
         target: "access",
         id = row.id,
@@ -499,6 +554,14 @@ fn access_event(connection: &Connection, cause: Cause) {
         bytes_out = row.bytes_out,
         queue_ms = row.queue_ms,
         connect_ms = row.connect_ms,
+        handshake_ms = row.handshake_ms,
+        tls_version = tls.map(|tls| tls.version),
+        tls_suite = tls.map(|tls| tls.suite.as_str()),
+        tls_group = tls.and_then(|tls| tls.group),
+        tls_resumed = tls.map(|tls| tls.resumed),
+        server_name = tls.and_then(|tls| tls.server_name.as_deref()),
+        alpn = tls.and_then(|tls| tls.alpn.as_deref()),
+        client_name = tls.and_then(|tls| tls.client_name.as_deref()),
         duration_ms = row.age_ms,
         "closed"
     );

@@ -18,6 +18,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::inbox::{Inbox, Message};
@@ -31,6 +32,9 @@ use self::wheel::Wheel;
 /// Events taken from the kernel at once. What is ready beyond them comes next:
 /// the more at once, the longer the first one's answer waits for the last one's.
 const EVENTS: usize = 256;
+
+/// Costly pieces of work begun in one turn.
+const COSTLY: u32 = 4;
 
 /// A future of a data thread.
 type Work = Pin<Box<dyn Future<Output = ()>>>;
@@ -49,6 +53,8 @@ struct Engine {
     start: Instant,
     /// As of the last return from epoll_wait.
     now: Cell<Instant>,
+    /// Costly pieces of work begun since then.
+    costly: Cell<u32>,
 }
 
 /// Reaches a data thread from others.
@@ -112,6 +118,7 @@ impl Parts {
             timers: RefCell::new(Wheel::default()),
             start,
             now: Cell::new(start),
+            costly: Cell::new(0),
         };
         CURRENT.with(|current| current.get_or_init(|| engine).run());
     }
@@ -133,6 +140,7 @@ impl Engine {
                 break;
             }
             self.now.set(Instant::now());
+            self.costly.set(0);
             if self.sources.dispatch(&events) && self.take_messages() {
                 break;
             }
@@ -180,6 +188,22 @@ impl Engine {
 /// On a thread that is none.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) -> io::Result<TaskHandle> {
     with(|engine| TaskHandle::new(&engine.inbox, engine.tasks.spawn(Box::pin(future))))
+}
+
+/// Until a piece of costly work, a handshake above all, may begin: few of them have in
+/// this turn of the loop. So whatever else is ready waits for a few at most, however many
+/// clients want to shake hands at once.
+pub(crate) async fn costly() {
+    std::future::poll_fn(|cx| {
+        let begun = with(|engine| engine.costly.replace(engine.costly.get() + 1));
+        if begun.unwrap_or(0) < COSTLY {
+            return Poll::Ready(());
+        }
+        // It is polled again in the next turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The time, exact to one turn of the loop; elsewhere the clock's.

@@ -14,6 +14,7 @@ use tidegate_core::health::Health;
 use crate::bounds::Bounds;
 use crate::cause::{Cause, Phase};
 use crate::limits::Clients;
+use crate::tls::Handshakes;
 
 pub(crate) use backend::{BackendFacts, InFlight, Passed, PoolFacts, Serving, uptime};
 
@@ -115,8 +116,7 @@ pub(crate) struct ListenerFacts {
     pub(crate) bounds: Bounds,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
-    pub(crate) handshakes: AtomicU64,
-    pub(crate) handshakes_failed: AtomicU64,
+    pub(crate) handshakes: Handshakes,
     pub(crate) requests: AtomicU64,
     /// Requests answered by us, for want of an answer from the app.
     pub(crate) requests_failed: AtomicU64,
@@ -136,8 +136,7 @@ impl ListenerFacts {
             bounds: Bounds::default(),
             bytes_in: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
-            handshakes: AtomicU64::default(),
-            handshakes_failed: AtomicU64::default(),
+            handshakes: Handshakes::default(),
             requests: AtomicU64::default(),
             requests_failed: AtomicU64::default(),
             refused: AtomicU64::default(),

@@ -17,6 +17,7 @@ mod health_port;
 mod host;
 mod http;
 mod limits;
+mod linger;
 mod listener;
 mod memory;
 mod metrics;

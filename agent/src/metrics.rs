@@ -4,16 +4,19 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use tidegate_core::document::Role;
 
 use crate::control::apply::Applies;
 use crate::facts::{BackendFacts, ListenerFacts, Serving};
 use crate::source::{Source, ephemeral_ports};
 use crate::state::State;
+use crate::tls::{BOUNDS_MS, Counted, Times};
 
 /// Everything that can be told in numbers.
 pub(crate) struct Metrics {
@@ -83,22 +86,6 @@ impl Metrics {
             }),
         )?;
         page.counters(
-            "handshakes",
-            "TLS handshakes by result",
-            all.iter().flat_map(|l| {
-                let row = |result, count: &AtomicU64| {
-                    (
-                        [("listener", l.name.as_str()), ("result", result)],
-                        load(count),
-                    )
-                };
-                [
-                    row("full", &l.handshakes),
-                    row("failed", &l.handshakes_failed),
-                ]
-            }),
-        )?;
-        page.counters(
             "connections_closed",
             "Connections ended, by how far they had come and why",
             all.iter().flat_map(|l| {
@@ -110,6 +97,100 @@ impl Metrics {
                     ];
                     (labels, count)
                 })
+            }),
+        )
+    }
+
+    fn handshakes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.state.facts().listeners();
+        let terminators = all.iter().filter(|l| l.role == Role::Terminator);
+        let all: Vec<_> = terminators
+            .map(|l| (l.name.as_str(), l.handshakes.counted()))
+            .collect();
+        page.counters(
+            "handshakes",
+            "TLS handshakes by result",
+            all.iter().flat_map(|(listener, counted)| {
+                let row = |result, count| ([("listener", *listener), ("result", result)], count);
+                [
+                    row("full", counted.full),
+                    row("resumed", counted.resumed),
+                    row("failed", counted.failed.values().sum()),
+                ]
+            }),
+        )?;
+        let by = |page: &mut Page<'_>, name, help, label, rows: Vec<(&str, &str, u64)>| {
+            let rows = rows
+                .into_iter()
+                .map(|(listener, value, count)| ([("listener", listener), (label, value)], count));
+            page.counters(name, help, rows)
+        };
+        let failed = rows(&all, |counted| {
+            counted.failed.iter().map(|(k, n)| (*k, *n)).collect()
+        });
+        by(
+            page,
+            "handshake_failures",
+            "TLS handshakes that failed, by why",
+            "reason",
+            failed,
+        )?;
+        let versions = rows(&all, |c| c.versions.iter().map(|(k, n)| (*k, *n)).collect());
+        by(
+            page,
+            "handshake_versions",
+            "TLS handshakes by version",
+            "version",
+            versions,
+        )?;
+        let suites = rows(&all, |c| {
+            c.suites.iter().map(|(k, n)| (k.as_str(), *n)).collect()
+        });
+        by(
+            page,
+            "handshake_suites",
+            "TLS handshakes by suite",
+            "suite",
+            suites,
+        )?;
+        let groups = rows(&all, |c| c.groups.iter().map(|(k, n)| (*k, *n)).collect());
+        by(
+            page,
+            "handshake_groups",
+            "TLS handshakes by group",
+            "group",
+            groups,
+        )?;
+        let names = rows(&all, |c| {
+            c.names.iter().map(|(k, n)| (k.as_str(), *n)).collect()
+        });
+        by(
+            page,
+            "handshake_names",
+            "TLS handshakes by the name asked for, as a certificate has it",
+            "name",
+            names,
+        )?;
+        page.histograms(
+            "handshake_seconds",
+            "How long TLS handshakes took",
+            all.iter()
+                .map(|(listener, counted)| ([("listener", *listener)], &counted.times)),
+        )
+    }
+
+    fn certificates(&self, page: &mut Page<'_>) -> fmt::Result {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let active = self.state.active();
+        page.signed(
+            "certificate_days_left",
+            "Days until a certificate ends; negative when it has",
+            active.identities.iter().map(|(name, identity)| {
+                let left = identity.not_after.saturating_sub(now).div_euclid(86_400);
+                ([("certificate", name.as_str())], left)
             }),
         )
     }
@@ -221,6 +302,8 @@ impl Collector for Gathered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.0.listeners(&mut page)?;
+        self.0.handshakes(&mut page)?;
+        self.0.certificates(&mut page)?;
         self.0.pools(&mut page)?;
         self.0.backends(&mut page)?;
         self.0.agent(&mut page)
@@ -257,13 +340,48 @@ impl Page<'_> {
         })
     }
 
-    fn family<'s, const N: usize>(
+    fn signed<'s, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], i64)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, rows, |mut metric, value| {
+            metric.encode_gauge(&value)
+        })
+    }
+
+    fn histograms<'s, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], &'s Times)>,
+    ) -> fmt::Result {
+        self.family(
+            name,
+            help,
+            MetricType::Histogram,
+            rows,
+            |mut metric, times| {
+                let bounds = BOUNDS_MS
+                    .iter()
+                    .map(|&millis| Duration::from_millis(millis));
+                let bounds = bounds.map(|bound| bound.as_secs_f64()).chain([f64::MAX]);
+                let buckets: Vec<_> = bounds.zip(times.counts).collect();
+                let count = times.counts.iter().sum();
+                let sum = times.sum.as_secs_f64();
+                metric.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
+            },
+        )
+    }
+
+    fn family<'s, const N: usize, V>(
         &mut self,
         name: &str,
         help: &str,
         kind: MetricType,
-        rows: impl Iterator<Item = ([(&'s str, &'s str); N], u64)>,
-        encode: impl Fn(MetricEncoder<'_>, u64) -> fmt::Result,
+        rows: impl Iterator<Item = ([(&'s str, &'s str); N], V)>,
+        encode: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
     ) -> fmt::Result {
         let name = format!("tidegate_{name}");
         let mut family = self.0.encode_descriptor(&name, help, None, kind)?;
@@ -272,6 +390,19 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// What was counted under names, for each listener.
+fn rows<'a>(
+    all: &'a [(&'a str, Counted)],
+    of: impl Fn(&'a Counted) -> Vec<(&'a str, u64)>,
+) -> Vec<(&'a str, &'a str, u64)> {
+    all.iter()
+        .flat_map(|(listener, counted)| {
+            let named = of(counted).into_iter();
+            named.map(|(name, count)| (*listener, name, count))
+        })
+        .collect()
 }
 
 fn identity(backend: &BackendFacts) -> [(&str, &str); 2] {

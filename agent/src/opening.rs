@@ -9,7 +9,7 @@ use std::task::Poll;
 use rustix::net::RecvFlags;
 use tidegate_core::client_hello::{self, Read, ServerName};
 use tidegate_core::document::Plain;
-use tidegate_core::proxy_protocol::{self, Extensions, Header, Tlvs};
+use tidegate_core::proxy_protocol::{self, Extensions, Header, Ssl, Tlvs};
 
 use crate::cause::{Cause, Phase};
 use crate::connection::Connection;
@@ -17,6 +17,7 @@ use crate::engine::TcpStream;
 use crate::proxy::Arrival;
 use crate::relay::with_scratch;
 use crate::state::{Listener, Target};
+use crate::tls::Agreed;
 
 /// What a client said before anything was connected.
 #[derive(Default)]
@@ -133,18 +134,32 @@ impl Opening {
             client: arrival.ends.client.socket(),
             destination: arrival.ends.destination,
         };
+        let tls = connection.live.tls();
+        let suite = tls.map(Agreed::suite).unwrap_or_default();
+        // A terminator tells its app all that it knows; a balancer what the pool says.
+        let all = tls.is_some();
         let wanted = target.pool.spec.extensions;
-        let id = wanted.unique_id.then(|| connection.live.id());
+        let id = (all || wanted.unique_id).then(|| connection.live.id());
+        let named = match tls {
+            Some(tls) => tls.server_name.as_ref(),
+            None => spoken.server_name.as_ref(),
+        };
         let extensions = Extensions {
-            pass: match wanted.pass {
+            pass: match all || wanted.pass {
                 true => Tlvs::new(&arrival.extensions),
                 false => Tlvs::default(),
             },
-            authority: match &spoken.server_name {
-                Some(name) if wanted.authority => Some(name.as_str()),
-                _ => None,
-            },
+            authority: named
+                .filter(|_| all || wanted.authority)
+                .map(ServerName::as_str),
             unique_id: id.as_deref().map(str::as_bytes),
+            alpn: tls.and_then(|tls| tls.alpn.as_deref()),
+            ssl: tls.map(|tls| Ssl {
+                version: tls.version(),
+                cipher: &suite,
+                client_certificate: tls.client.is_some(),
+                common_name: tls.client.as_ref().and_then(|c| c.common_name.as_deref()),
+            }),
             crc32c: wanted.crc32c,
         };
         let header = proxy_protocol::encode_with(version, &header, &extensions);

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -14,21 +13,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tidegate_core::document::Redirect;
 use tidegate_core::redirect::{challenge, location};
-use tokio::io::AsyncReadExt;
 
 use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
-use crate::engine::{self, HyperTimer, TcpStream, timeout_at};
+use crate::engine::{HyperTimer, TcpStream, timeout_at};
+use crate::linger::linger;
 use crate::proxy;
 use crate::state::{Listener, State};
 
 /// The head of a request, at most.
 const LARGEST_HEAD: usize = 8 << 10;
-
-/// What is read of a body that nobody wants, at most, in bytes and time: closing with
-/// something unread resets, and the client may not have our answer by then.
-const LINGERS: u64 = 64 << 10;
-const LINGERS_FOR: Duration = Duration::from_secs(1);
 
 /// Serves an accepted connection to its end: one request, one answer. All of it has
 /// to be over within `first_byte`.
@@ -68,7 +62,7 @@ async fn answer_one(client: TcpStream, connection: &Connection, redirect: Redire
         Ok(_) if connection.live.requests() == 0 => Err(Cause::ClientClosed),
         Ok(parts) => {
             let client = parts.io.into_inner();
-            if has_body.get() && client.end().is_ok() {
+            if has_body.get() {
                 linger(client).await;
             }
             Ok(Cause::Answered)
@@ -77,17 +71,6 @@ async fn answer_one(client: TcpStream, connection: &Connection, redirect: Redire
         Err(error) if error.is_incomplete_message() => Err(Cause::ClientClosed),
         Err(_) => Err(Cause::ClientReset),
     }
-}
-
-/// Until the client ends, or has had its time.
-async fn linger(client: TcpStream) {
-    let deadline = engine::now() + LINGERS_FOR;
-    let reading = async {
-        let (mut buffer, mut client) = ([0; 4096], client.take(LINGERS));
-        while client.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
-    };
-    // Whatever came of it: the answer is sent.
-    let _ = timeout_at(deadline, reading).await;
 }
 
 type Answer = Response<Full<Bytes>>;

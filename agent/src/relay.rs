@@ -8,6 +8,7 @@
 //! many of them 16 KiB.
 
 mod direction;
+mod held;
 pub(crate) mod pipe;
 
 use std::io;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::direction::with_scratch;
 use self::direction::{Broken, Direction};
+pub(crate) use self::held::Held;
 use crate::cause::Cause;
 use crate::connection::Connection;
 use crate::engine::{self, Sleep, TcpStream, sleep_until};
@@ -88,6 +90,11 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
         false
     }
 
+    /// Whether its connection is over when the other end has ended, whatever it still says.
+    fn leaves_with_other(&self) -> bool {
+        false
+    }
+
     /// Whether nothing follows what can be read now but the end.
     fn peer_has_ended(&self) -> bool {
         false
@@ -146,15 +153,31 @@ impl End for TcpStream {
 
 impl End for tls::Stream {
     fn keep_alive(&self, connection: &Connection) {
-        End::keep_alive(self.get_ref().0, connection);
+        End::keep_alive(self.socket(), connection);
+    }
+
+    fn ends_by_closing(&self) -> bool {
+        self.close() == tls::Close::Fast
+    }
+
+    fn leaves_with_other(&self) -> bool {
+        self.close() == tls::Close::Fast
     }
 
     fn is_reset(&self, cx: &Context<'_>) -> bool {
-        End::is_reset(self.get_ref().0, cx)
+        End::is_reset(self.socket(), cx)
+    }
+
+    fn poll_write_last(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_seal(cx, bytes, true)
     }
 
     fn reset_on_close(&self) {
-        self.get_ref().0.reset_on_close();
+        self.socket().reset_on_close();
     }
 }
 
@@ -219,7 +242,8 @@ where
         self.to_client.reader_broken |= matches!(up, Poll::Ready(Err(Broken::Writing)));
 
         let (client, upstream) = (&mut self.client, &mut self.upstream);
-        let closes = self.to_upstream.ended() && client.ends_by_closing();
+        let closes =
+            client.leaves_with_other() || (self.to_upstream.ended() && client.ends_by_closing());
         let down = self.to_client.poll(cx, upstream, client, closes);
         let received = std::mem::take(&mut self.to_client.uncounted);
         if received > 0 {
@@ -233,7 +257,8 @@ where
         if sent > 0 || received > 0 {
             self.last_byte = engine::now();
         }
-        if self.to_upstream.ended() && self.to_client.ended() {
+        let leaves = self.client.leaves_with_other();
+        if self.to_client.ended() && (leaves || self.to_upstream.ended()) {
             return Poll::Ready(self.first_end.unwrap_or(ClientClosed));
         }
         Poll::Pending

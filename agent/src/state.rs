@@ -54,6 +54,8 @@ pub(crate) struct Active {
     pub(crate) listeners: HashMap<SocketAddr, Arc<Listener>>,
     /// By name.
     pub(crate) pools: HashMap<Name, Arc<Pool>>,
+    /// By name.
+    pub(crate) identities: tls::Identities,
 }
 
 /// A listener, ready to run.
@@ -64,7 +66,7 @@ pub(crate) struct Listener {
     pub(crate) target: Option<Target>,
     /// Where they go by server name.
     pub(crate) routes: Routes<Target>,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<tls::Terms>>,
     pub(crate) facts: Arc<ListenerFacts>,
 }
 
@@ -240,7 +242,12 @@ impl State {
         start: fn(&snapshot::Backend) -> Start,
     ) -> Result<Active, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let identities = tls::identities(&snapshot, keys, &mut mistakes);
+        let identities = tls::identities(
+            &snapshot,
+            keys,
+            &self.active.load().identities,
+            &mut mistakes,
+        );
         if !mistakes.is_empty() {
             // Every listener that names one of them would only say so again.
             return Err(mistakes);
@@ -258,9 +265,9 @@ impl State {
         repeated(&snapshot, &mut mistakes);
         let mut listeners = HashMap::new();
         for spec in &snapshot.listeners {
-            let listener = match self.unchanged(spec, &pools) {
+            let listener = match self.unchanged(spec, &pools, &identities) {
                 Some(running) => Ok(running),
-                None => tls::server_config(spec, &identities)
+                None => tls::terms(spec, &identities)
                     .and_then(|tls| self.ready(spec, &pools, tls).map(Arc::new)),
             };
             match listener {
@@ -278,6 +285,7 @@ impl State {
             hash: None,
             listeners,
             pools,
+            identities,
         })
     }
 
@@ -319,20 +327,30 @@ impl State {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The running listener, when nothing of it changes. Not a terminator's: its
-    /// certificates may have, under the same names.
+    /// The running listener, when nothing of it changes, neither the certificates behind
+    /// their names.
     fn unchanged(
         &self,
         spec: &snapshot::Listener,
         pools: &HashMap<Name, Arc<Pool>>,
+        identities: &tls::Identities,
     ) -> Option<Arc<Listener>> {
         let running = self.listener(spec.bind)?;
         let same = |target: &Target| {
             let now = pools.get(&target.pool.spec.name);
             now.is_some_and(|pool| Arc::ptr_eq(pool, &target.pool))
         };
+        let before = &self.active.load().identities;
+        let kept = |name: &Name| match (before.get(name), identities.get(name)) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        let certificates = match &spec.work {
+            Work::Terminate(terminate) => terminate.tls.certificates.as_slice(),
+            Work::Balance | Work::Redirect(_) => &[],
+        };
         let unchanged =
-            running.tls.is_none() && *running.spec == *spec && running.targets().all(same);
+            *running.spec == *spec && running.targets().all(same) && certificates.iter().all(kept);
         unchanged.then_some(running)
     }
 
@@ -340,7 +358,7 @@ impl State {
         &self,
         spec: &snapshot::Listener,
         pools: &HashMap<Name, Arc<Pool>>,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<Arc<tls::Terms>>,
     ) -> Result<Listener, Mistake> {
         let target = |name: &Name, announce| match pools.get(name) {
             Some(pool) => Ok(Target {

@@ -1,21 +1,20 @@
 //! The terminator's recipe: as `balancer`, with TLS between policy and pool,
 //! and HTTP understood inside it where the listener says so.
 
-use std::io::{self, BufRead};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use rustls::{ProtocolVersion, ServerConfig};
 use tidegate_core::snapshot::{Inside, Work};
-use tokio_rustls::TlsAcceptor;
 
 use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
-use crate::engine::{TcpStream, timeout_at};
+use crate::engine::{self, TcpStream, timeout_at};
+use crate::linger::linger;
 use crate::opening::{Opening, Spoken};
 use crate::proxy::{self, Arrival};
 use crate::state::Listener;
+use crate::tls::{Failure, Unshaken};
 use crate::{http, relay, tls};
 
 /// Serves an accepted connection to its end.
@@ -23,23 +22,55 @@ pub(crate) async fn serve(
     client: TcpStream,
     connection: &mut Connection,
     listener: Arc<Listener>,
-    tls: Arc<ServerConfig>,
+    terms: Arc<tls::Terms>,
 ) -> Served {
+    // Apart, as in `balancer`: an idle connection is a relay and nothing else.
+    let prepared = Box::pin(prepare(client, connection, listener, terms)).await?;
+    match prepared {
+        Prepared::Bytes { client, upstream } => {
+            connection.enter(Phase::Relay);
+            Ok(relay::run(client, upstream.stream, connection).await)
+        }
+        Prepared::Http(client, arrival, listener, forwarded) => {
+            Box::pin(http::serve(
+                client, connection, listener, arrival, forwarded,
+            ))
+            .await
+        }
+    }
+}
+
+/// A client with whom hands are shaken.
+enum Prepared {
+    /// And a backend that knows of it.
+    Bytes {
+        client: tls::Stream,
+        upstream: Upstream,
+    },
+    /// Whose requests say where they go.
+    Http(tls::Stream, Arrival, Arc<Listener>, bool),
+}
+
+async fn prepare(
+    client: TcpStream,
+    connection: &mut Connection,
+    listener: Arc<Listener>,
+    terms: Arc<tls::Terms>,
+) -> Result<Prepared, Cause> {
     let deadline = connection.first_byte_deadline();
-    let decrypting = decrypt(client, connection, listener, tls);
+    let decrypting = decrypt(client, connection, listener, terms, deadline);
     let (client, arrival, listener) = timeout_at(deadline, decrypting)
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     if let Work::Terminate(terminate) = &listener.spec.work
         && let Inside::Http { forwarded } = terminate.inside
     {
-        return http::serve(client, connection, listener, arrival, forwarded).await;
+        return Ok(Prepared::Http(client, arrival, listener, forwarded));
     }
     let upstream = timeout_at(deadline, reach(connection, listener, &arrival))
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
-    connection.enter(Phase::Relay);
-    Ok(relay::run(client, upstream.stream, connection).await)
+    Ok(Prepared::Bytes { client, upstream })
 }
 
 /// From the socket to a TLS session with an admitted client.
@@ -47,44 +78,41 @@ async fn decrypt(
     mut client: TcpStream,
     connection: &mut Connection,
     listener: Arc<Listener>,
-    tls: Arc<ServerConfig>,
+    terms: Arc<tls::Terms>,
+    deadline: Instant,
 ) -> Result<(tls::Stream, Arrival, Arc<Listener>), Cause> {
     let arrival = proxy::arrival(&mut client, connection).await?;
     let listener = connection.admit(arrival.ends.client, listener)?;
     connection.enter(Phase::Handshake);
-    match TlsAcceptor::from(tls).accept(client).await {
-        Ok(mut session) => {
-            acknowledge(&mut session);
-            connection
-                .live
-                .listener
-                .handshakes
-                .fetch_add(1, Ordering::Relaxed);
-            Ok((session, arrival, listener))
+    let deadline = match terms.timeout {
+        Some(time) => deadline.min(engine::now() + time),
+        None => deadline,
+    };
+    let shaking = timeout_at(deadline, tls::shake(client, &terms)).await;
+    match shaking.map_err(|_| connection.too_late())? {
+        Ok((stream, agreed)) => {
+            let name = terms.certified_name(agreed.server_name.as_ref());
+            connection.shaken(agreed, name);
+            Ok((stream, arrival, listener))
         }
-        Err(error) => {
-            connection.handshake_failed();
-            tracing::debug!(client = %arrival.ends.client, %error, "handshake failed");
-            Err(match error.kind() {
-                // What rustls itself refuses.
-                io::ErrorKind::InvalidData => Cause::TlsFailed,
-                io::ErrorKind::UnexpectedEof => Cause::ClientClosed,
-                _ => Cause::ClientReset,
-            })
+        Err(Unshaken { failure, told }) => {
+            connection.handshake_failed(failure.reason());
+            tracing::debug!(client = %arrival.ends.client, %failure, "handshake failed");
+            if let Some(client) = told {
+                linger(client).await;
+            }
+            Err(Cause::from(&failure))
         }
     }
 }
 
-/// Acknowledges the end of a TLS 1.3 handshake at once. It is the client's to end, and
-/// we give no ticket: nothing of ours follows that could carry the acknowledgement.
-/// The kernel would hold it back for 40 ms, and a client with Nagle's algorithm on its
-/// first request with it.
-fn acknowledge(session: &mut tls::Stream) {
-    let (stream, tls) = session.get_mut();
-    let spoken = tls.reader().fill_buf().is_ok();
-    if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) && !spoken {
-        // Where it is refused, the acknowledgement comes late.
-        let _late = rustix::net::sockopt::set_tcp_quickack(&*stream, true);
+impl From<&Failure> for Cause {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::ClientClosed,
+            Failure::Broken(_) => Self::ClientReset,
+            Failure::UnknownName | Failure::TooLong | Failure::Refused(_) => Self::TlsFailed,
+        }
     }
 }
 

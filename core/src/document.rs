@@ -21,6 +21,7 @@ mod pool;
 mod proxy_protocol;
 mod read;
 mod server_name;
+mod tls;
 mod value;
 
 use std::collections::BTreeSet;
@@ -36,12 +37,16 @@ pub use bounded::{Bounded, Keepalive, UserTimeout};
 pub use certificate::{Certificate, Material, SecretPem};
 pub use health_check::{AgentCheck, CheckKind, CheckProxy, HealthCheck, HttpCheck, TlsCheck};
 pub(crate) use index::Index;
-pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp, Tls};
+pub use listener::{ClientIp, Listener, Mode, Plain, Redirect, RedirectStatus, Route, Tcp};
 pub use passive::{Ejecting, Passive};
 pub use policy::{Limits, Policy, Timeouts};
 pub use pool::{Backend, BoundedLoad, Discover, MaxQueue, Pool, Retries};
 pub use proxy_protocol::{Extensions, ProxyProtocol};
 pub use server_name::{ServerName, ServerPattern};
+pub use tls::{
+    Authorities, ClientCertificates, Close, Group, Groups, Protocol, Suite, Suites, Tls,
+    UnknownName, Version as TlsVersion, Versions,
+};
 pub use value::{
     AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,
 };

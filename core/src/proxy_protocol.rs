@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use extensions::{Encoded, Extensions, MAX_UNIQUE_ID, Tlvs, encode_with};
+pub use extensions::{Encoded, Extensions, MAX_UNIQUE_ID, Ssl, Tlvs, encode_with};
 
 /// Longest version 1 header in bytes, CRLF included (section 2.1).
 pub const MAX_V1: usize = 107;
@@ -34,10 +34,12 @@ const FIXED: usize = SIGNATURE.len() + 4;
 const V4_BLOCK: usize = 2 * (4 + 2);
 const V6_BLOCK: usize = 2 * (16 + 2);
 /// Types of extensions (section 2.2).
+const ALPN: u8 = 0x01;
 const AUTHORITY: u8 = 0x02;
 const CRC32C: u8 = 0x03;
 const NOOP: u8 = 0x04;
 const UNIQUE_ID: u8 = 0x05;
+const SSL: u8 = 0x20;
 
 /// Which of the two formats to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::document::{
     AdminState, AllDown, BackendName, Backups, BoundedLoad, CheckKind, Extensions, Limits,
-    MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, is_default,
+    MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, Tls, is_default,
 };
 use crate::health::{Start, Thresholds};
 use crate::keyed::HashKey;
@@ -119,8 +119,9 @@ pub enum Work {
 /// TLS, and what is inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminate {
-    /// In the order of the document: the first is the default.
-    pub certificates: Vec<Name>,
+    /// As the document says it.
+    #[serde(flatten)]
+    pub tls: Tls,
     /// What the plain bytes are.
     pub inside: Inside,
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PKCS_RSA_SHA256,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
@@ -57,17 +58,29 @@ impl Pki {
 
     /// A certificate for names and addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_with(&KeyPair::generate().expect("P-256 keys can be made"), names)
+    }
+
+    /// The same with an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> Issued {
+        let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("RSA keys can be made");
+        self.issue_with(&key, names)
+    }
+
+    fn issue_with(&self, key: &KeyPair, names: &[&str]) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let common_name = names.first().cloned().unwrap_or_default();
         let mut params = CertificateParams::new(names).expect("names of tests are names");
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().expect("P-256 keys can be made");
         let certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .expect("the values are complete");
         Issued {
             chain: certificate.pem(),
@@ -91,6 +104,22 @@ impl Pki {
 pub fn trusting(ca_pem: &str) -> Arc<rustls::ClientConfig> {
     let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes());
     trusting_only(authority.expect("the authority is PEM"))
+}
+
+impl Issued {
+    /// A TLS client that has this certificate, and trusts the authority of `pki`.
+    pub fn client(&self, pki: &Pki) -> Arc<rustls::ClientConfig> {
+        let mut config = Arc::unwrap_or_clone(pki.trusting());
+        let key = PrivateKeyDer::from_pem_slice(self.private_key.as_bytes());
+        let provider = config.crypto_provider();
+        let key = provider
+            .key_provider
+            .load_private_key(key.expect("the key is PEM"))
+            .expect("the key is of a known kind");
+        let certified = CertifiedKey::new(vec![self.leaf.clone()], key);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        Arc::new(config)
+    }
 }
 
 fn trusting_only(authority: CertificateDer<'static>) -> Arc<rustls::ClientConfig> {

@@ -7,7 +7,7 @@
 //! named by (boot, sequence), so that a repeat is counted once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -222,13 +222,11 @@ impl Seen {
         let facts = self.state.facts().listeners();
         let last = std::mem::take(before);
         let listeners = facts.iter().map(|facts| {
-            let now = [&facts.accepted, &facts.bytes_in, &facts.handshakes];
-            let now = now.map(|counter| counter.load(Ordering::Relaxed));
-            let [accepted, bytes_in, handshakes] = now;
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let now = [
-                accepted,
-                bytes_in + facts.bytes_out.load(Ordering::Relaxed),
-                handshakes,
+                load(&facts.accepted),
+                load(&facts.bytes_in) + load(&facts.bytes_out),
+                facts.handshakes.shaken_so_far(),
             ];
             let identity = (facts.name.clone(), facts.role);
             let then = last.listeners.get(&identity).copied().unwrap_or_default();
@@ -304,7 +302,7 @@ fn listener(
     facts: &ListenerFacts,
     [accept_rate, byte_rate, handshake_rate]: [f64; 3],
 ) -> ListenerStats {
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     ListenerStats {
         listener: facts.name.to_string(),
         role: facts.role.to_string(),
@@ -313,8 +311,8 @@ fn listener(
         accepted: load(&facts.accepted),
         bytes_in: load(&facts.bytes_in),
         bytes_out: load(&facts.bytes_out),
-        handshakes: load(&facts.handshakes),
-        handshakes_failed: load(&facts.handshakes_failed),
+        handshakes: facts.handshakes.shaken_so_far(),
+        handshakes_failed: facts.handshakes.failed_so_far(),
         requests: load(&facts.requests),
         requests_failed: load(&facts.requests_failed),
         refused: load(&facts.refused),

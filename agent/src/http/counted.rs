@@ -54,11 +54,7 @@ pub(super) struct Counted {
 
 impl Counted {
     /// Counts what passes through `stream` for `live`.
-    pub(super) fn new(
-        stream: tls::Stream,
-        live: Arc<Live>,
-        activity: Arc<Activity>,
-    ) -> Self {
+    pub(super) fn new(stream: tls::Stream, live: Arc<Live>, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             live,

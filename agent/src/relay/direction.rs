@@ -1,7 +1,7 @@
 //! Bytes one way: read, written, and kept only where the writer does not take them.
 //! Knows nothing of timers and of what an end means for the other way.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::End;
+use super::held::Held;
 use super::pipe::{self, Pipe};
 
 /// How much is read at once, in bytes; what fills the last is spliced from then on,
@@ -20,9 +21,6 @@ const SPLICED: u8 = 3;
 const MUCH: usize = 64 << 10;
 const SMALLEST: usize = 16 << 10;
 const LARGEST: usize = 256 << 10;
-/// Bytes that a thread holds for writers before it reads little at once: beyond that
-/// a slow reader costs what it does elsewhere.
-const MOST_HELD: usize = 16 << 20;
 /// Read by one direction before others get their turn.
 const TURN: usize = 4 * LARGEST;
 
@@ -36,7 +34,7 @@ pub(super) enum Broken {
 #[derive(Default)]
 pub(super) struct Direction {
     /// Read, and refused by the writer so far.
-    pending: Pending,
+    pending: Held,
     /// While it splices, and has not written all of it.
     pipe: Option<Pipe>,
     /// Bytes written since they were last counted.
@@ -62,46 +60,11 @@ enum Stage {
     Ended,
 }
 
-/// Bytes read and not yet written, from `from` on. Without any it holds no memory.
-#[derive(Default)]
-struct Pending {
-    bytes: Box<[u8]>,
-    from: usize,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        HELD.set(HELD.get().saturating_sub(self.bytes.len()));
-    }
-}
-
-impl Pending {
-    fn of(bytes: Box<[u8]>) -> Self {
-        HELD.set(HELD.get().saturating_add(bytes.len()));
-        Self { bytes, from: 0 }
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.from..).unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.from >= self.bytes.len()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.from += count;
-        if self.is_empty() {
-            *self = Self::default();
-        }
-    }
-}
-
 impl Direction {
     /// One that has these bytes to write first.
     pub(super) fn after(leftover: Vec<u8>) -> Self {
         Self {
-            pending: Pending::of(leftover.into_boxed_slice()),
+            pending: Held::of(leftover.into_boxed_slice()),
             ..Self::default()
         }
     }
@@ -129,7 +92,7 @@ impl Direction {
             Poll::Pending if self.is_held_back() && reader.is_reset(cx) => Err(Broken::Reading),
             Poll::Pending => return Poll::Pending,
         };
-        self.pending = Pending::default();
+        self.pending = Held::default();
         self.pipe = None;
         self.stage = Stage::Ended;
         Poll::Ready(end)
@@ -223,7 +186,7 @@ impl Direction {
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Broken::Writing)),
                 Poll::Pending => {
-                    self.pending = Pending::of(bytes.into());
+                    self.pending = Held::of(bytes.into());
                     break;
                 }
             }
@@ -238,8 +201,8 @@ impl Direction {
         reader: &R,
         writer: &W,
     ) -> Poll<Result<usize, Broken>> {
-        let pipe = reader.socket().zip(writer.socket()).zip(Pipe::take());
-        let Some(((reader, _), mut pipe)) = pipe else {
+        let ends = reader.socket().zip(writer.socket());
+        let Some((reader, mut pipe)) = ends.and_then(|(r, _)| Some((r, Pipe::take()?))) else {
             self.size = SPLICED - 1;
             return Poll::Ready(Ok(0));
         };
@@ -288,12 +251,11 @@ impl Direction {
         let mut filled = ReadBuf::new(scratch.get_mut(..capacity).unwrap_or_default());
         match ready!(Pin::new(reader).poll_read(cx, &mut filled)) {
             Ok(()) => {}
-            // TLS without close_notify: common, and the end all the same.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(&[])),
             Err(e) => return Poll::Ready(Err(e)),
         }
         let count = filled.filled().len();
-        if count == capacity {
+        // Records seldom fill it to the last byte.
+        if count > capacity - capacity / 8 {
             self.size = (self.size + 1).min(SPLICED);
         } else if count < capacity / 8 {
             self.size = self.size.saturating_sub(1);
@@ -302,7 +264,7 @@ impl Direction {
     }
 
     fn capacity(&self) -> usize {
-        if HELD.get() > MOST_HELD {
+        if Held::is_much() {
             return SMALLEST;
         }
         let capacity = SIZES.get(usize::from(self.size)).copied();
@@ -328,8 +290,6 @@ impl Direction {
 }
 
 thread_local! {
-    /// Bytes held for writers.
-    static HELD: Cell<usize> = const { Cell::new(0) };
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGEST].into_boxed_slice());
 }
 
@@ -421,9 +381,9 @@ mod tests {
             assert!(moved.is_pending() && direction.is_held_back());
             held.push(direction);
         }
-        let most = MOST_HELD + LARGEST + 1000 * SMALLEST;
-        assert!(HELD.get() <= most, "{} bytes, not {most}", HELD.get());
+        let most = Held::MOST + LARGEST + 1000 * SMALLEST;
+        assert!(Held::sum() <= most, "{} bytes, not {most}", Held::sum());
         drop(held);
-        assert_eq!(HELD.get(), 0);
+        assert_eq!(Held::sum(), 0);
     }
 }

@@ -4,6 +4,7 @@
 
 mod listeners;
 mod pools;
+mod tls;
 
 use std::collections::BTreeSet;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::{Bounded, Keepalive, UserTimeout};
 use super::server_name::ServerPattern;
+use super::tls::Tls;
 use super::value::{AcceptProxy, BadValue, Labels, Name};
 use super::{Role, is_default};
 use crate::addr::WrittenAddr;
@@ -201,14 +202,6 @@ impl Default for Tcp {
             user_timeout: None,
         }
     }
-}
-
-/// TLS settings of a terminator's listener.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// By SNI; the first one answers clients that name no other.
-    pub certificates: Vec<Name>,
 }
 
 /// What a terminator understands of the bytes inside the TLS.

@@ -416,3 +416,61 @@ fn a_part_is_read_like_a_resource_with_every_mistake_at_once() {
     let read = Document::part::<Timeouts>(part).unwrap();
     assert_eq!(read.idle, Timeout::from_secs(1));
 }
+
+/// The mistakes of a document whose listener has this in its `tls`, as pointers below it.
+fn spoiled_tls(tls: Value) -> Vec<String> {
+    let mut document = right();
+    for (field, value) in tls.as_object().unwrap() {
+        document["listeners"][1]["tls"][field] = value.clone();
+    }
+    let pointers = pointers(&document.to_string()).into_iter();
+    let below = pointers.map(|at| at.strip_prefix("/listeners/1/tls").unwrap().to_owned());
+    below.collect()
+}
+
+#[test]
+fn tls_that_could_refuse_every_client_is_refused() {
+    use serde_json::json;
+    for (tls, wanted) in [
+        (json!({ "versions": ["tls1.1"] }), vec!["/versions"]),
+        (json!({ "versions": [] }), vec!["/versions"]),
+        (json!({ "groups": ["X25519MLKEM768"] }), vec!["/groups"]),
+        (json!({ "groups": ["x25519", "x25519"] }), vec!["/groups"]),
+        (json!({ "suites": ["AES"] }), vec!["/suites"]),
+        (
+            json!({ "suites": ["TLS_AES_128_GCM_SHA256"] }),
+            vec!["/suites"],
+        ),
+        (
+            json!({ "versions": ["tls1.2"], "suites": ["TLS_AES_128_GCM_SHA256"] }),
+            vec!["/suites", "/suites/0"],
+        ),
+        (json!({ "alpn": ["mqtt"] }), vec!["/alpn"]),
+        (json!({ "alpn": ["m q"] }), vec!["/alpn/0"]),
+        (
+            json!({ "client_certificates": { "ca": "x" } }),
+            vec!["/client_certificates/ca"],
+        ),
+        (
+            json!({ "client_certificates": { "ca": "-----BEGIN PRIVATE KEY-----" } }),
+            vec!["/client_certificates/ca"],
+        ),
+        (json!({ "unknown_name": "drop" }), vec!["/unknown_name"]),
+        (json!({ "certificates": [] }), vec!["/certificates"]),
+    ] {
+        assert_eq!(spoiled_tls(tls.clone()), wanted, "{tls}");
+    }
+}
+
+#[test]
+fn tls_of_one_version_needs_only_its_suites_and_groups() {
+    let mut document = right();
+    document["listeners"][1]["tls"] = serde_json::json!({
+        "certificates": ["play"], "versions": ["tls1.3"], "groups": ["X25519MLKEM768"],
+        "suites": ["TLS_AES_256_GCM_SHA384"], "unknown_name": "refuse", "close": "fast",
+        "handshake_timeout": "2s", "tickets": false,
+    });
+    let read = Document::parse(&document.to_string()).unwrap();
+    let written = serde_json::to_value(&read.listeners[1].tls).unwrap();
+    assert_eq!(written, document["listeners"][1]["tls"]);
+}

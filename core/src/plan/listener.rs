@@ -137,7 +137,7 @@ impl Planning<'_> {
 fn work(listener: &Listener) -> snapshot::Work {
     match (&listener.tls, listener.redirect, listener.role) {
         (Some(tls), _, Role::Terminator) => snapshot::Work::Terminate(snapshot::Terminate {
-            certificates: tls.certificates.clone(),
+            tls: tls.clone(),
             inside: match listener.mode() {
                 Mode::Tcp => snapshot::Inside::Tcp,
                 Mode::Http => snapshot::Inside::Http {

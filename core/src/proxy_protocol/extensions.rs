@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::v2::crc32c;
 use super::{
-    AUTHORITY, CRC32C, EncodedHeader, FIXED, Header, MAX_V2, NOOP, UNIQUE_ID, Version, encode,
+    ALPN, AUTHORITY, CRC32C, EncodedHeader, FIXED, Header, MAX_V2, NOOP, SSL, UNIQUE_ID, Version,
+    encode,
 };
 
 /// The longest unique id in bytes ("up to 128 bytes long", section 2.2.5).
@@ -70,8 +71,43 @@ pub struct Extensions<'a> {
     /// What this connection is called in logs (`PP2_TYPE_UNIQUE_ID`); at most
     /// [`MAX_UNIQUE_ID`] bytes, a longer one is left out.
     pub unique_id: Option<&'a [u8]>,
+    /// The protocol that was agreed on in TLS (`PP2_TYPE_ALPN`).
+    pub alpn: Option<&'a [u8]>,
+    /// The TLS session that the sender has decrypted (`PP2_TYPE_SSL`).
+    pub ssl: Option<Ssl<'a>>,
     /// Whether a checksum is added.
     pub crc32c: bool,
+}
+
+/// A TLS session, decrypted by the sender (section 2.2.6).
+#[derive(Clone, Copy, Debug)]
+pub struct Ssl<'a> {
+    /// Such as `TLSv1.3`.
+    pub version: &'a str,
+    /// As IANA names the suite.
+    pub cipher: &'a str,
+    /// Whether the client has shown a certificate, which was verified.
+    pub client_certificate: bool,
+    /// The common name in that.
+    pub common_name: Option<&'a str>,
+}
+
+impl Ssl<'_> {
+    /// Flags (`PP2_CLIENT_SSL`, `_CERT_CONN` and `_CERT_SESS`), what verification said (0:
+    /// no error, also where nothing was to be verified), and extensions within this one.
+    fn encode(&self) -> Vec<u8> {
+        const VERSION: u8 = 0x21;
+        const COMMON_NAME: u8 = 0x22;
+        const CIPHER: u8 = 0x23;
+        let client = if self.client_certificate { 0x07 } else { 0x01 };
+        let mut out = vec![client, 0, 0, 0, 0];
+        push(&mut out, MAX_V2, VERSION, self.version.as_bytes());
+        if let Some(name) = self.common_name {
+            push(&mut out, MAX_V2, COMMON_NAME, name.as_bytes());
+        }
+        push(&mut out, MAX_V2, CIPHER, self.cipher.as_bytes());
+        out
+    }
 }
 
 /// A header ready to be sent.
@@ -117,8 +153,19 @@ pub fn encode_with(version: Version, header: &Header, extensions: &Extensions<'_
     if let Some(name) = authority {
         push(&mut out, room, AUTHORITY, name.as_bytes());
     }
+    if let Some(alpn) = extensions.alpn {
+        push(&mut out, room, ALPN, alpn);
+    }
+    if let Some(ssl) = extensions.ssl {
+        push(&mut out, room, SSL, &ssl.encode());
+    }
+    // Of TLS knows best who has decrypted it.
+    let ours = |kind| match kind {
+        ALPN | SSL => extensions.ssl.is_some(),
+        _ => matches!(kind, CRC32C | NOOP),
+    };
     for (kind, value) in extensions.pass.iter() {
-        if !matches!(kind, CRC32C | NOOP) {
+        if !ours(kind) {
             push(&mut out, room, kind, value);
         }
     }

@@ -276,6 +276,7 @@ fn extensions_are_written_in_order() {
         authority: Some("a.example"),
         unique_id: Some(b"id"),
         crc32c: true,
+        ..Extensions::default()
     };
     let encoded = encode_with(Version::V2, &header, &extensions);
     let bytes = encoded.as_bytes();
@@ -303,6 +304,7 @@ fn without_extensions_it_is_the_plain_header() {
         authority: Some("a.example"),
         unique_id: Some(b"id"),
         crc32c: true,
+        ..Extensions::default()
     };
     let nothing_left = Extensions {
         pass: Tlvs::new(&[CRC32C, 0, 4, 1, 2, 3, 4, NOOP, 0, 1, 0]),
@@ -331,6 +333,7 @@ fn an_inbound_authority_and_unique_id_win() {
         authority: Some("ours"),
         unique_id: Some(b"ours"),
         crc32c: false,
+        ..Extensions::default()
     };
     let encoded = encode_with(Version::V2, &header, &extensions);
     let expected: Listed = vec![
@@ -351,6 +354,7 @@ fn what_does_not_fit_is_left_out_whole() {
         authority: None,
         unique_id: Some(b"id"),
         crc32c: true,
+        ..Extensions::default()
     };
     let encoded = encode_with(Version::V2, &header, &extensions);
     assert_eq!(encoded.as_bytes().len(), MAX_V2);
@@ -605,6 +609,7 @@ proptest! {
             authority: authority.as_deref(),
             unique_id: unique_id.as_deref(),
             crc32c,
+            ..Extensions::default()
         };
         let encoded = encode_with(Version::V2, &header, &extensions);
         let bytes = encoded.as_bytes();
@@ -649,6 +654,7 @@ proptest! {
             authority: authority.as_deref(),
             unique_id: unique_id.as_deref(),
             crc32c,
+            ..Extensions::default()
         };
         let encoded = encode_with(Version::V2, &header, &extensions);
         let (theirs, length) =
@@ -692,4 +698,36 @@ proptest! {
         fuzz(&[&SIGNATURE[..], &[0x21, 0x11, 0], &noise].concat());
         fuzz(&damaged);
     }
+}
+
+#[test]
+fn a_decrypted_session_is_told_by_who_has_decrypted_it() {
+    let header = proxied("192.0.2.1:1", "192.0.2.2:2");
+    let theirs = raw(&[(SSL, b"forged"), (ALPN, b"forged"), (0xe0, b"x")]);
+    let extensions = Extensions {
+        pass: Tlvs::new(&theirs),
+        alpn: Some(b"h2"),
+        ssl: Some(Ssl {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            client_certificate: true,
+            common_name: Some("device 7"),
+        }),
+        ..Extensions::default()
+    };
+    let encoded = encode_with(Version::V2, &header, &extensions);
+    let session = [
+        [0x07, 0, 0, 0, 0].as_slice(),
+        &raw(&[
+            (0x21, b"TLSv1.3"),
+            (0x22, b"device 7"),
+            (0x23, b"TLS_AES_128_GCM_SHA256"),
+        ]),
+    ];
+    let expected: Listed = vec![
+        (ALPN, b"h2".to_vec()),
+        (SSL, session.concat()),
+        (0xe0, b"x".to_vec()),
+    ];
+    assert_eq!(listed(encoded.as_bytes()), expected);
 }

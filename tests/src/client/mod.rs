@@ -2,6 +2,7 @@
 //! and on top of it HTTP/1.1 ([`http`]) and WebSocket ([`ws`]).
 
 pub mod http;
+pub mod openssl;
 pub mod ws;
 
 use std::io;

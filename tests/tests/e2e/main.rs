@@ -43,5 +43,6 @@ mod sockets;
 mod starved;
 mod tiers;
 mod timers;
+mod tls;
 mod transfers;
 mod whoami;

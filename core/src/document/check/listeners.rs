@@ -149,10 +149,7 @@ fn terminator(listener: &Listener, index: &Index, at: &mut Place<'_>) {
     }
     match &listener.tls {
         None => at.wrong("", "a terminator needs tls: { certificates: [NAME] }"),
-        Some(tls) if tls.certificates.is_empty() => {
-            at.wrong("/tls/certificates", "empty: name at least one certificate");
-        }
-        Some(_) => {}
+        Some(tls) => super::tls::tls(tls, listener.mode(), at),
     }
     match (listener.mode(), listener.client_ip) {
         (Mode::Tcp, Some(ClientIp::Forwarded)) => at.wrong(

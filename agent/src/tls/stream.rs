@@ -1,0 +1,333 @@
+//! A decrypted connection: `session` over a socket, as a stream of bytes.
+//!
+//! All connections of a thread receive into one buffer and send from it. What is
+//! left of a record that has not come whole, or of bytes that the socket does not take,
+//! is kept in memory of exactly that size; an idle connection holds none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::record::{self, MOST_ADDED, MOST_BYTES, MOST_CONTENT, Place};
+use super::session::{Fatal, Received, Session};
+use crate::engine::TcpStream;
+use crate::relay::Held;
+
+/// Content that is sealed before it is sent: more would only be kept waiting.
+const MOST_AT_ONCE: usize = 256 << 10;
+const SCRATCH: usize = MOST_AT_ONCE + MOST_BYTES + (MOST_AT_ONCE / MOST_CONTENT + 2) * MOST_ADDED;
+
+/// How a connection says that it ends (RFC 8446 section 6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// With close_notify, so that the client knows that all has come.
+    #[default]
+    Notify,
+    /// With the socket's end alone, and without waiting for the client's.
+    Fast,
+}
+
+/// A client's connection, decrypted.
+pub(crate) struct Stream {
+    socket: TcpStream,
+    /// Apart: a stream is moved about, and this is large.
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    session: Session,
+    /// Sealed, and not sent yet.
+    outgoing: Held,
+    /// Whether `outgoing` may wait for company: it is a ticket, which nobody waits for.
+    may_wait: bool,
+    /// Received, and not opened yet.
+    sealed: Held,
+    /// Opened, and not read yet.
+    opened: Held,
+    close: Close,
+    end: End,
+}
+
+/// How far the end of our direction is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The last record is made.
+    Sealed,
+    /// An alert is the last, and what was to be read is not to be trusted.
+    Failed,
+}
+
+/// What a handshake leaves to the stream that follows it.
+pub(super) struct Shaken {
+    pub(super) session: Session,
+    /// Sealed records to send.
+    pub(super) outgoing: Vec<u8>,
+    /// Received behind the handshake, not opened yet.
+    pub(super) sealed: Vec<u8>,
+    /// Received with the handshake's end, and opened with it.
+    pub(super) opened: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+impl Stream {
+    pub(super) fn new(socket: TcpStream, shaken: Shaken, close: Close) -> Self {
+        let may_wait = !shaken.outgoing.is_empty();
+        let inner = Box::new(Inner {
+            session: shaken.session,
+            outgoing: Held::of(shaken.outgoing.into()),
+            may_wait,
+            sealed: Held::of(shaken.sealed.into()),
+            opened: Held::of(shaken.opened.into()),
+            close,
+            end: End::Open,
+        });
+        Self { socket, inner }
+    }
+
+    /// The connection underneath. Its bytes are not to be touched.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// How it says that it ends.
+    pub(crate) fn close(&self) -> Close {
+        self.inner.close
+    }
+
+    /// As `poll_write`; with `last`, what is sent may wait for what follows.
+    pub(crate) fn poll_seal(
+        &mut self,
+        cx: &Context<'_>,
+        bytes: &[u8],
+        last: bool,
+    ) -> Poll<io::Result<usize>> {
+        let Self { socket, inner } = self;
+        if inner.end != End::Open {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !inner.may_wait {
+            ready!(inner.poll_outgoing(cx, socket))?;
+        }
+        inner.may_wait = false;
+        BUFFER.with_borrow_mut(|buffer| {
+            // What waited for company, if anything did.
+            let mut at = inner.outgoing.copy_to(buffer);
+            inner.outgoing.advance(at);
+            let bytes = bytes.get(..MOST_AT_ONCE).unwrap_or(bytes);
+            let taken = inner.session.send(bytes, buffer, &mut at);
+            let taken = taken.map_err(|_| io::Error::other("the session's keys are used up"))?;
+            inner.send(cx, socket, buffer.get(..at).unwrap_or_default(), last)?;
+            Poll::Ready(Ok(taken))
+        })
+    }
+}
+
+impl Inner {
+    /// Sends what the socket takes, and keeps the rest.
+    fn send(
+        &mut self,
+        cx: &Context<'_>,
+        socket: &TcpStream,
+        mut bytes: &[u8],
+        last: bool,
+    ) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = match last {
+                true => socket.poll_send_last(cx, bytes),
+                false => socket.poll_send(cx, bytes),
+            };
+            match sent {
+                Poll::Ready(sent) => bytes = bytes.get(sent?..).unwrap_or_default(),
+                Poll::Pending => {
+                    self.outgoing = Held::of(bytes.into());
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_outgoing(&mut self, cx: &Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let sent = ready!(socket.poll_send(cx, self.outgoing.rest()))?;
+            self.outgoing.advance(sent);
+        }
+        self.may_wait = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Adds a sealed record to what is to be sent, and tries to send it.
+    fn owe(&mut self, cx: &Context<'_>, socket: &TcpStream, owed: &[u8]) {
+        if owed.is_empty() {
+            return;
+        }
+        self.outgoing.push(owed);
+        // What is not sent now leaves with what is written next. That nothing can be sent is
+        // told to whoever writes.
+        let _ = self.poll_outgoing(cx, socket);
+    }
+
+    /// Fills `out` from the records that are here, and receives more while there is
+    /// nothing for it.
+    fn poll_open(
+        &mut self,
+        cx: &Context<'_>,
+        socket: &TcpStream,
+        out: &mut [u8],
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut filled = self.sealed.copy_to(buffer);
+        // Content for all of `out`, with what sealing added; at least one record.
+        let most = out.len() + (out.len() / MOST_CONTENT + 1) * MOST_ADDED;
+        let most = most.max(MOST_BYTES).min(buffer.len());
+        loop {
+            let records = buffer.get_mut(..filled).unwrap_or_default();
+            let (used, written) = match self.open_all(cx, socket, records, out) {
+                Ok(progress) => progress,
+                Err(fatal) => return Poll::Ready(Err(self.fail(cx, socket, fatal))),
+            };
+            let is_over = written > 0 || self.session.is_ended();
+            buffer.copy_within(used..filled, 0);
+            filled -= used;
+            if is_over {
+                self.sealed
+                    .replace(buffer.get(..filled).unwrap_or_default());
+                return Poll::Ready(Ok(written));
+            }
+            let room = buffer.get_mut(filled..most).unwrap_or_default();
+            match socket.poll_receive(cx, room, RecvFlags::empty()) {
+                // Without close_notify: common, and the end all the same.
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
+                Poll::Ready(Ok(count)) => filled += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.sealed
+                        .replace(buffer.get(..filled).unwrap_or_default());
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Opens whole records until `out` is full; answers how many bytes of `records`
+    /// they were, and how many of `out`.
+    fn open_all(
+        &mut self,
+        cx: &Context<'_>,
+        socket: &TcpStream,
+        records: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(usize, usize), Fatal> {
+        let (mut used, mut written) = (0, 0);
+        let mut owed = Vec::new();
+        while written < out.len() {
+            let rest = records.get_mut(used..).unwrap_or_default();
+            let Some(length) = record::length(rest)? else {
+                break;
+            };
+            let Some(record) = rest.get_mut(..length) else {
+                break;
+            };
+            let room = out.get_mut(written..).unwrap_or_default();
+            match self.session.receive(record, room, &mut owed)? {
+                Received::Nothing => {}
+                Received::End => {
+                    used += length;
+                    break;
+                }
+                Received::Data(opened) if opened.place == Place::Out => {
+                    written += opened.content.len();
+                }
+                Received::Data(opened) => {
+                    let content = record.get(opened.content).unwrap_or_default();
+                    let (now, later) = content.split_at(content.len().min(out.len() - written));
+                    let room = out.get_mut(written..written + now.len());
+                    room.unwrap_or_default().copy_from_slice(now);
+                    written += now.len();
+                    self.opened.replace(later);
+                }
+            }
+            used += length;
+        }
+        self.owe(cx, socket, &owed);
+        Ok((used, written))
+    }
+
+    fn fail(&mut self, cx: &Context<'_>, socket: &TcpStream, fatal: Fatal) -> io::Error {
+        let mut owed = Vec::new();
+        if let Fatal::Ours(alert) = fatal
+            && self.end == End::Open
+        {
+            self.session.alert(alert, &mut owed);
+        }
+        self.end = End::Failed;
+        self.owe(cx, socket, &owed);
+        io::Error::new(io::ErrorKind::InvalidData, format!("{fatal:?}"))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { socket, inner } = &mut *self;
+        if inner.end == End::Failed {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if !inner.opened.is_empty() {
+            let rest = inner.opened.rest();
+            let now = rest.get(..buffer.remaining()).unwrap_or(rest);
+            buffer.put_slice(now);
+            let count = now.len();
+            inner.opened.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        if inner.session.is_ended() || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let out = buffer.initialize_unfilled();
+        let opened = BUFFER.with_borrow_mut(|scratch| inner.poll_open(cx, socket, out, scratch));
+        let count = ready!(opened)?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_seal(cx, bytes, false)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, inner } = &mut *self;
+        inner.poll_outgoing(cx, socket)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, inner } = &mut *self;
+        if inner.end == End::Open {
+            inner.end = End::Sealed;
+            if inner.close == Close::Notify {
+                let mut owed = Vec::new();
+                inner.session.end(&mut owed);
+                inner.outgoing.push(&owed);
+            }
+        }
+        ready!(inner.poll_outgoing(cx, socket))?;
+        Poll::Ready(socket.end())
+    }
+}
