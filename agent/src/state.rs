@@ -677,4 +677,68 @@ pub(crate) mod tests {
         );
         assert!(state.active().listeners.is_empty());
     }
+
+    /// A certificate of that number, and its key.
+    fn certificate(number: usize, keys: &mut Keys) -> snapshot::Certificate {
+        let made = rcgen::generate_simple_self_signed([format!("host-{number}.test")]).unwrap();
+        let chain = made.cert.pem();
+        keys.insert(&chain, &made.signing_key.serialize_pem())
+            .unwrap();
+        snapshot::Certificate {
+            name: format!("c{number}").parse().unwrap(),
+            fingerprint: Fingerprint::of(chain.as_bytes()),
+            chain,
+        }
+    }
+
+    /// Memory of this process, in bytes.
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[test]
+    fn certificates_are_replaced_a_thousand_times_and_leave_nothing_behind() {
+        const CERTIFICATES: usize = 500;
+        const REPLACED: usize = 25;
+        let mut keys = Keys::default();
+        let mut make = |_| -> Vec<_> {
+            let numbers = 0..CERTIFICATES;
+            numbers
+                .map(|number| certificate(number, &mut keys))
+                .collect()
+        };
+        let versions = [make(0), make(1)];
+        let mut snapshot = two_backends();
+        snapshot.certificates = versions[0].clone();
+        snapshot.listeners[0].work = Work::Terminate(snapshot::Terminate {
+            tls: serde_json::from_value(serde_json::json!({
+                "certificates": snapshot.certificates.iter().map(|c| &c.name).collect::<Vec<_>>(),
+            }))
+            .unwrap(),
+            inside: snapshot::Inside::Tcp,
+        });
+        let first = snapshot.certificates[0].name.clone();
+        let state = State::new(1);
+        let (mut after_some, mut kept) = (0, 0);
+        for round in 0..1000 {
+            for place in 0..REPLACED {
+                let place = (round * REPLACED + place) % CERTIFICATES;
+                let version = (round * REPLACED / CERTIFICATES + 1) % 2;
+                snapshot.certificates[place] = versions[version][place].clone();
+            }
+            let before = state.active().identities.get(&first).cloned();
+            let ready = state.prepare(snapshot.clone(), &keys, |b| b.start).unwrap();
+            state.swap(ready);
+            let active = state.active();
+            let now = &active.identities[&first];
+            kept += usize::from(before.is_some_and(|before| Arc::ptr_eq(&before, now)));
+            if round == 200 {
+                after_some = resident();
+            }
+        }
+        let grown = resident().saturating_sub(after_some);
+        assert!(grown < 2 << 20, "{grown} bytes");
+        assert_eq!(kept, 950, "what stays the same is not made again");
+    }
 }

@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Poll;
 
@@ -253,4 +254,40 @@ fn a_finished_socket_costs_no_event_of_its_successor() {
                 .unwrap();
         }
     });
+}
+
+#[test]
+fn however_much_is_costly_little_of_it_begins_in_a_turn() {
+    const PIECES: usize = 40;
+    let (turns, between) = run(async {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let pieces: Vec<_> = (0..PIECES)
+            .map(|_| {
+                let begun = Arc::clone(&begun);
+                spawn_answering(async move {
+                    costly().await;
+                    begun.lock().unwrap().push(now());
+                })
+            })
+            .collect();
+        // Whatever else there is has its turn every time.
+        let live = Arc::new(AtomicUsize::new(0));
+        let polls = Arc::clone(&live);
+        let other = spawn(std::future::poll_fn(move |cx| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        for piece in pieces {
+            piece.await.unwrap();
+        }
+        other.unwrap().abort();
+        let begun = std::mem::take(&mut *begun.lock().unwrap());
+        (begun, live.load(Ordering::Relaxed))
+    });
+    assert_eq!(turns.len(), PIECES);
+    // A turn has one time.
+    let most = turns.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+    assert_eq!(most, Some(COSTLY as usize));
+    assert!(between >= PIECES / COSTLY as usize, "{between} turns");
 }
