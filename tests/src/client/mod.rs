@@ -1,6 +1,7 @@
 //! Clients: TCP from any loopback address, TLS that trusts the test's authority,
 //! and on top of it HTTP/1.1 ([`http`]) and WebSocket ([`ws`]).
 
+pub mod command;
 pub mod http;
 pub mod openssl;
 pub mod ws;

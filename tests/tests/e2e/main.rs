@@ -38,6 +38,7 @@ mod readme;
 mod redirect;
 mod routes;
 mod scale;
+mod scanners;
 mod shutdown;
 mod sockets;
 mod starved;
