@@ -32,3 +32,4 @@ mod simulation;
 pub mod simulation;
 pub mod snapshot;
 pub mod tally;
+pub mod tickets;
