@@ -37,6 +37,7 @@ mod revisions;
 mod schema;
 mod states;
 mod status;
+mod ticket_keys;
 mod token;
 mod tree;
 mod wait;
@@ -175,6 +176,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(revisions::read_revision))
         .routes(routes!(revisions::diff_revision))
         .routes(routes!(revisions::roll_back))
+        .routes(routes!(ticket_keys::list_ticket_keys))
+        .routes(routes!(ticket_keys::rotate_ticket_keys))
         .routes(routes!(ip_stats::top_clients))
         .routes(routes!(ip_stats::read_client))
         .routes(routes!(status::read_status))

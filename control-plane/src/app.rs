@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tidegate_core::tickets::Timing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::limits;
 use crate::link::{self, Admission, Link};
 use crate::publish::Publisher;
 use crate::rest;
+use crate::rotation::Rotation;
 use crate::seal::Kek;
 use crate::settings::Serve;
 use crate::store::Store;
@@ -44,6 +46,7 @@ pub(crate) struct App {
     publisher: Arc<Publisher>,
     writer: ingest::Writer,
     upkeep: Upkeep,
+    rotation: Rotation,
     link: (Arc<Link>, TcpListener, Arc<rustls::ServerConfig>),
     rest: (axum::Router, TcpListener, Arc<rustls::ServerConfig>),
 }
@@ -61,6 +64,8 @@ impl App {
             None => Kek::in_file(&state.join("kek"), true),
         };
         let kek = Arc::new(kek?);
+        let timing = Timing::new(settings.ticket_key_rotation, settings.ticket_lifetime)
+            .context("--ticket-key-rotation and --ticket-lifetime")?;
         let store = Store::connect(&settings.database_url)
             .await
             .context("is Postgres up, and --database-url (TIDEGATE_DATABASE_URL) right?")?;
@@ -102,6 +107,13 @@ impl App {
             certificate_lifetime: settings.agent_certificate_lifetime,
             report_interval: settings.report_interval,
             hellos: Admission::new(),
+            ticket_timing: timing,
+        };
+        let rotation = Rotation {
+            store: store.clone(),
+            kek: Arc::clone(&link.kek),
+            replica,
+            timing,
         };
         let upkeep = Upkeep {
             store: store.clone(),
@@ -118,6 +130,7 @@ impl App {
             publisher,
             writer,
             upkeep,
+            rotation,
             link: (Arc::new(link), link_listener, link_tls),
             rest: (router, rest_listener, rest_tls),
         })
@@ -140,6 +153,7 @@ impl App {
         tasks.spawn(async move { publisher.run(stopped).await });
         tasks.spawn(self.writer.run(stop.clone()));
         tasks.spawn(self.upkeep.run(stop.clone()));
+        tasks.spawn(self.rotation.run(stop.clone()));
         tasks.spawn(rest::serve(router, rest_listener, rest_tls, stop.clone()));
         let serving_link = link::serve(link, link_listener, link_tls, stop.clone());
         tokio::pin!(serving_link);

@@ -24,6 +24,7 @@ mod status;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod ticket_key;
 mod token;
 mod top;
 mod transport;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Ready(state::Target),
     /// Close the live connections to a backend now; its state stays.
     Kill(kill::Kill),
+    /// Keys of session tickets, by which clients resume TLS sessions on any terminator.
+    TicketKey(ticket_key::TicketKeys),
     /// Agents.
     Agent(agent::Agents),
     /// Revisions of the document.
@@ -101,6 +104,7 @@ impl Command {
             Self::Maintenance(target) => target.run("maintenance", screen).await,
             Self::Ready(target) => target.run("ready", screen).await,
             Self::Kill(kill) => kill.run(screen).await,
+            Self::TicketKey(keys) => keys.run(screen).await,
             Self::Agent(agents) => agents.run(screen).await,
             Self::Revision(revisions) => revisions.run(screen).await,
             Self::Top(top) => top.run(screen).await,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tidegate_core::tickets::Timing;
 use tidegate_proto::v1::agent_link_server::AgentLinkServer;
 use tidegate_proto::v1::enrollment_server::EnrollmentServer;
 use tidegate_proto::{MAX_AGENT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, v1};
@@ -57,6 +58,7 @@ pub(crate) struct Link {
     pub(crate) certificate_lifetime: Duration,
     pub(crate) report_interval: Duration,
     pub(crate) hellos: Admission,
+    pub(crate) ticket_timing: Timing,
 }
 
 pub(crate) use hello::Admission;

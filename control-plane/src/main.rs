@@ -17,6 +17,7 @@ mod link;
 mod model;
 mod publish;
 mod rest;
+mod rotation;
 mod seal;
 mod settings;
 mod store;

@@ -11,12 +11,13 @@ use sqlx::postgres::PgListener;
 use tidegate_core::backoff::Backoff;
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_proto::convert::Encoded;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::fleet::Fleet;
 use crate::model::AgentId;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, TicketSet};
 
 /// How long a commit may go unnoticed when its notification is lost.
 const POLL: Duration = Duration::from_millis(500);
@@ -35,6 +36,8 @@ pub(crate) struct Publisher {
     store: Store,
     fleet: Arc<Fleet>,
     contents: Mutex<HashMap<Fingerprint, Weak<Content>>>,
+    /// All ticket keys, sealed; none before they were read once.
+    ticket_keys: watch::Sender<Option<Arc<TicketSet>>>,
 }
 
 impl Publisher {
@@ -44,6 +47,7 @@ impl Publisher {
             store,
             fleet,
             contents: Mutex::default(),
+            ticket_keys: watch::channel(None).0,
         }
     }
 
@@ -77,6 +81,7 @@ impl Publisher {
         loop {
             self.look(seen).await?;
             self.pass_on().await?;
+            self.look_at_ticket_keys().await?;
             match tokio::time::timeout(POLL, listener.recv()).await {
                 // Which change it was plays no part: the numbers are read.
                 Ok(Ok(_)) | Err(_) => {}
@@ -122,6 +127,24 @@ impl Publisher {
         Ok(())
     }
 
+    /// Reads the ticket keys where they are others than were read last. By the number
+    /// alone, which is another one after each change: a restored backup has another
+    /// epoch.
+    async fn look_at_ticket_keys(&self) -> Result<(), StoreError> {
+        let at = self.store.ticket_number().await?;
+        let read = self.ticket_keys.borrow().as_ref().map(|set| set.at);
+        if read != Some(at) {
+            let set = Arc::new(self.store.ticket_set().await?);
+            self.ticket_keys.send_replace(Some(set));
+        }
+        Ok(())
+    }
+
+    /// All ticket keys of the fleet, now and whenever they change.
+    pub(crate) fn ticket_keys(&self) -> watch::Receiver<Option<Arc<TicketSet>>> {
+        self.ticket_keys.subscribe()
+    }
+
     /// Tells one agent, that has just connected, what it should run. After it was
     /// registered: a commit in between is then seen by one of the two.
     ///
@@ -132,7 +155,8 @@ impl Publisher {
         if let Some(desired) = self.store.desired(agent).await? {
             self.fleet.offer(agent, numbers.epoch, desired);
         }
-        Ok(())
+        // An agent that comes from another control plane may have newer ticket keys.
+        self.look_at_ticket_keys().await
     }
 
     /// A snapshot to send, shared with whoever is sending it already. `None` when

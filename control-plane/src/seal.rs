@@ -107,6 +107,11 @@ pub(crate) fn key_purpose(chain: Fingerprint) -> String {
     format!("private-key/{chain}")
 }
 
+/// What the ticket key of a listener is sealed for.
+pub(crate) fn ticket_key_purpose(listener: &str, id: u64) -> String {
+    format!("ticket-key/{listener}/{id:016x}")
+}
+
 /// Fresh random bytes.
 ///
 /// # Errors

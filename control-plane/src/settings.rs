@@ -85,6 +85,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) forget_after: Duration,
 
+    /// How often each terminator listener gets a new key for its session tickets.
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_TICKET_KEY_ROTATION", default_value = "12h", value_parser = humantime::parse_duration)]
+    pub(crate) ticket_key_rotation: Duration,
+
+    /// How long a client may resume a TLS session: at most 7 days, and 8 times the rotation.
+    #[arg(long, value_name = "TIME", env = "TIDEGATE_TICKET_LIFETIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub(crate) ticket_lifetime: Duration,
+
     /// How events are written to stderr; RUST_LOG filters them.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub(crate) log: LogFormat,

@@ -14,6 +14,7 @@ mod history;
 mod joining;
 mod secrets;
 mod stats;
+mod tickets;
 mod upkeep;
 mod views;
 mod write;
@@ -40,6 +41,7 @@ pub(crate) use commands::CommandOutcome;
 pub(crate) use history::Revision;
 pub(crate) use joining::JoinRefusal;
 pub(crate) use secrets::NewCertificate;
+pub(crate) use tickets::{SealedTicketKey, TicketKeyRow, TicketSet};
 pub(crate) use views::{
     AdminRow, AgentCounts, AgentMistake, AgentRow, AuditRow, BackendCounts, BackendSeen,
     ConnectionCounts, HeldKey, ListenerSeen, LiveAt, LiveTo, PoolSeen, Ranked, ReplicaSeen,

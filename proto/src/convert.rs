@@ -2,10 +2,14 @@
 //! range, every length right; a message that is not is a [`BadMessage`] and
 //! ends the stream it came on.
 
+use std::time::Duration;
+
 use tidegate_core::addr::ClientKey;
 use tidegate_core::document::{BackendName, Mistake, Name};
 use tidegate_core::snapshot::Fingerprint;
+use tidegate_core::tickets::{MOST_EPOCHS, Stage};
 use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{MAX_SNAPSHOT_BYTES, v1};
 
@@ -143,6 +147,77 @@ impl TryFrom<v1::CutBackend> for CutBackend {
     }
 }
 
+/// The ticket keys of an agent, read.
+pub struct TicketKeys {
+    /// Names the set, for its acknowledgement.
+    pub number: u64,
+    /// Of a ticket.
+    pub lifetime: Duration,
+    /// Oldest key first.
+    pub listeners: Vec<(Name, Vec<TicketKey>)>,
+}
+
+/// One key, and how long it serves from when it was sent. No `Debug`: it is secret.
+pub struct TicketKey {
+    /// In the head of its tickets.
+    pub id: u64,
+    /// Its bytes.
+    pub key: Zeroizing<[u8; 32]>,
+    /// What it does.
+    pub stage: Stage,
+    /// How long tickets are made with it; zero unless it encrypts.
+    pub encrypts_for: Duration,
+    /// How long it opens them.
+    pub opens_for: Duration,
+}
+
+impl TryFrom<v1::TicketKeys> for TicketKeys {
+    type Error = BadMessage;
+
+    fn try_from(wire: v1::TicketKeys) -> Result<Self, BadMessage> {
+        let listeners = wire.listeners.into_iter().map(|listener| {
+            let name = listener.listener.parse();
+            let name = name.map_err(|_| BadMessage::Malformed("listener"))?;
+            Ok((name, ticket_keys(listener.keys)?))
+        });
+        Ok(Self {
+            number: wire.number,
+            lifetime: Duration::from_secs(wire.lifetime_seconds.into()),
+            listeners: listeners.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// The keys of one listener. Their order says what those do that make no tickets.
+fn ticket_keys(wire: Vec<v1::TicketKey>) -> Result<Vec<TicketKey>, BadMessage> {
+    let encrypting = wire.iter().filter(|key| key.encrypts).count();
+    if wire.len() > MOST_EPOCHS || encrypting > 1 {
+        return Err(BadMessage::Malformed("ticket_keys"));
+    }
+    let mut before = encrypting > 0;
+    let keys = wire.into_iter().map(|mut wire| {
+        let stage = match (wire.encrypts, before) {
+            (true, _) => Stage::Encrypting,
+            (false, true) => Stage::Previous,
+            (false, false) => Stage::Next,
+        };
+        before &= !wire.encrypts;
+        let bytes: Result<[u8; 32], _> = wire.key.as_slice().try_into();
+        wire.key.zeroize();
+        Ok(TicketKey {
+            id: wire.id,
+            key: Zeroizing::new(bytes.map_err(|_| BadMessage::Malformed("ticket_key"))?),
+            stage,
+            encrypts_for: match stage {
+                Stage::Encrypting => Duration::from_millis(wire.encrypts_for_ms),
+                Stage::Next | Stage::Previous => Duration::ZERO,
+            },
+            opens_for: Duration::from_millis(wire.opens_for_ms),
+        })
+    });
+    keys.collect()
+}
+
 /// A snapshot's canonical bytes as they are sent: encoded once, shared by all
 /// agents that get them.
 #[derive(Clone, Debug)]
@@ -258,6 +333,61 @@ mod tests {
             };
             let refused = CutBackend::try_from(wire);
             assert_eq!(refused, Err(BadMessage::Malformed(field)));
+        }
+    }
+
+    fn ticket_keys_of(keys: Vec<v1::TicketKey>) -> Result<TicketKeys, BadMessage> {
+        let listeners = vec![v1::ListenerTicketKeys {
+            listener: "game".to_owned(),
+            keys,
+        }];
+        TicketKeys::try_from(v1::TicketKeys {
+            number: 7,
+            listeners,
+            lifetime_seconds: 60,
+        })
+    }
+
+    fn ticket_key(id: u64, encrypts: bool) -> v1::TicketKey {
+        v1::TicketKey {
+            id,
+            key: vec![1; 32],
+            encrypts,
+            encrypts_for_ms: 5,
+            opens_for_ms: 9,
+        }
+    }
+
+    #[test]
+    fn the_order_of_ticket_keys_says_what_they_do() {
+        let keys = [(1, false), (2, true), (3, false)].map(|(id, e)| ticket_key(id, e));
+        let read = ticket_keys_of(keys.into()).ok().unwrap();
+        assert_eq!((read.number, read.lifetime), (7, Duration::from_mins(1)));
+        let ms = Duration::from_millis;
+        let stages = read.listeners[0].1.iter();
+        let stages = stages.map(|key| (key.id, key.stage, key.encrypts_for, key.opens_for));
+        assert_eq!(
+            stages.collect::<Vec<_>>(),
+            [
+                (1, Stage::Previous, ms(0), ms(9)),
+                (2, Stage::Encrypting, ms(5), ms(9)),
+                (3, Stage::Next, ms(0), ms(9)),
+            ]
+        );
+        let first = ticket_keys_of(vec![ticket_key(1, false)]).ok().unwrap();
+        assert_eq!(first.listeners[0].1[0].stage, Stage::Next);
+    }
+
+    #[test]
+    fn ticket_keys_that_cannot_be_are_refused() {
+        let two = vec![ticket_key(1, true), ticket_key(2, true)];
+        assert!(ticket_keys_of(two).is_err(), "two that encrypt");
+        let many = (0..17).map(|id| ticket_key(id, false));
+        assert!(ticket_keys_of(many.collect()).is_err());
+        for length in [0, 31, 33] {
+            let mut short = ticket_key(1, true);
+            short.key = vec![1; length];
+            assert!(ticket_keys_of(vec![short]).is_err(), "{length} bytes");
         }
     }
 

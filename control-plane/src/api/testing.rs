@@ -147,10 +147,11 @@ impl Fixture {
         enrolled.unwrap().unwrap().agent.0
     }
 
-    /// An agent begins a session.
-    pub(super) async fn connect(&self, agent: Uuid, number: u8) {
+    /// An agent begins a session; its name.
+    pub(super) async fn connect(&self, agent: Uuid, number: u8) -> Uuid {
+        let session = Uuid::now_v7();
         let presence = Presence {
-            session: Uuid::new_v4(),
+            session,
             replica: Uuid::from_u128(1),
             boot: Uuid::new_v4(),
             address: [10, 0, 0, number].into(),
@@ -160,6 +161,7 @@ impl Fixture {
         };
         let connected = self.store.agent_connects(AgentId(agent), &presence).await;
         connected.unwrap();
+        session
     }
 
     /// An agent says what it made of what is wanted of it.

@@ -16,7 +16,7 @@ use crate::model::ApiRole::{self, Admin, Operator, Viewer};
 const UUID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Every route, with the least role that may use it.
-const ROUTES: [(Method, &str, ApiRole); 44] = [
+const ROUTES: [(Method, &str, ApiRole); 46] = [
     (Method::GET, "/config", Viewer),
     (Method::PUT, "/config", Operator),
     (Method::GET, "/listeners", Viewer),
@@ -69,6 +69,8 @@ const ROUTES: [(Method, &str, ApiRole); 44] = [
     (Method::GET, "/revisions/{number}", Viewer),
     (Method::GET, "/revisions/{number}/diff", Viewer),
     (Method::POST, "/revisions/{number}/rollback", Operator),
+    (Method::GET, "/ticket-keys", Viewer),
+    (Method::POST, "/ticket-keys/rotate", Operator),
     (Method::GET, "/ip-stats/top", Viewer),
     (Method::GET, "/ip-stats/{ip}", Viewer),
     (Method::GET, "/status", Viewer),

@@ -2,12 +2,13 @@
 //! snapshot is under way at a time; when the agent has answered, the latest that
 //! is wanted by then goes next. Keys go before the snapshot that names them, and
 //! the snapshot waits for their acknowledgement. Commands wait for nothing
-//! (`commands`).
+//! (`commands`), and ticket keys wait for no snapshot (`tickets`).
 //!
 //! The database may go away while a session lives: what could not be written or
 //! read is tried again, and the agent notices nothing.
 
 mod commands;
+mod tickets;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -50,8 +51,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Over how long agents spread when this control plane stops.
 const RECONNECT_WITHIN_MS: u32 = 2000;
-/// Until listeners issue tickets, agents are banned or certificates are issued,
-/// the other lanes hold this one, empty state.
+/// Until agents are banned or certificates are issued, those lanes hold this one,
+/// empty state.
 const EMPTY_LANE: u64 = 1;
 
 /// Answers a session with its stream.
@@ -84,6 +85,7 @@ pub(super) async fn begin(
         owed: Owed::Nothing,
         unsaid: None,
         retry: false,
+        tickets: tickets::Lane::new(link.publisher.ticket_keys(), hello.lanes[0]),
         link,
     };
     // On its own from here on: what it writes down is also taken back, whoever
@@ -128,6 +130,8 @@ struct Session {
     unsaid: Option<Applied>,
     /// Whether the database failed us: what is wanted is looked at again.
     retry: bool,
+    /// Of the listeners that end TLS.
+    tickets: tickets::Lane,
     link: Arc<Link>,
 }
 
@@ -228,6 +232,7 @@ impl Session {
                     changed.map_err(|_| End::Replaced)?;
                     self.next().await?;
                 }
+                Ok(()) = self.tickets.fleet.changed() => self.ticket_keys().await?,
                 Some(command) = self.place.commands.recv() => self.command(command).await?,
                 message = incoming.message() => match message {
                     Ok(Some(v1::AgentMessage { message: Some(message) })) => {
@@ -252,6 +257,7 @@ impl Session {
             Owed::Keys { until, .. } | Owed::Snapshot { until, .. } => *until,
         };
         let answer = self.refused.map_or(answer, |(_, again)| answer.min(again));
+        let answer = self.tickets.due().map_or(answer, |due| answer.min(due));
         if self.retry || self.unsaid.is_some() {
             answer.min(Instant::now() + AGAIN)
         } else {
@@ -264,8 +270,10 @@ impl Session {
             Owed::Keys { until, .. } | Owed::Snapshot { until, .. } if *until <= Instant::now() => {
                 return Err(End::Silent);
             }
+            _ if self.ticket_keys_overdue() => return Err(End::Silent),
             _ => {}
         }
+        self.write_held().await;
         if let Some(applied) = self.unsaid.take() {
             self.say(applied).await;
         }
@@ -289,13 +297,8 @@ impl Session {
                 .unwrap_or(0),
         }))
         .await?;
-        let [tickets, bans, challenges] = hello.lanes.map(|held| held != EMPTY_LANE);
+        let [_, bans, challenges] = hello.lanes.map(|held| held != EMPTY_LANE);
         let number = EMPTY_LANE;
-        if tickets {
-            let listeners = Vec::new();
-            self.send(Down::TicketKeys(v1::TicketKeys { number, listeners }))
-                .await?;
-        }
         if bans {
             let bans = Vec::new();
             self.send(Down::BanFull(v1::BanFull { number, bans }))
@@ -328,10 +331,14 @@ impl Session {
                 self.send(Down::Reconnect(v1::Reconnect { within_ms }))
                     .await
             }
-            Wanted::Run(epoch, desired) if matches!(self.owed, Owed::Nothing) => {
-                self.steer(epoch, desired).await
+            Wanted::Run(epoch, desired) => {
+                self.ticket_keys_for(desired.hash).await?;
+                match self.owed {
+                    Owed::Nothing => self.steer(epoch, desired).await,
+                    Owed::Keys { .. } | Owed::Snapshot { .. } => Ok(()),
+                }
             }
-            Wanted::Run(..) | Wanted::Nothing => Ok(()),
+            Wanted::Nothing => Ok(()),
         }
     }
 
@@ -423,7 +430,8 @@ impl Session {
             Up::SnapshotStatus(status) => self.heard_status(status).await,
             Up::SecretsAck(ack) => self.heard_keys(ack).await,
             Up::CommandResult(result) => self.heard_result(result).await,
-            Up::TicketKeysAck(_) | Up::BansAck(_) | Up::ChallengesAck(_) => Ok(()),
+            Up::TicketKeysAck(ack) => self.heard_ticket_keys(ack).await,
+            Up::BansAck(_) | Up::ChallengesAck(_) => Ok(()),
         }
     }
 

@@ -104,6 +104,7 @@ impl Cluster {
             certificate_lifetime,
             report_interval: Duration::from_secs(5),
             hellos: Admission::new(),
+            ticket_timing: Timing::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

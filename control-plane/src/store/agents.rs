@@ -68,7 +68,7 @@ impl Store {
         // Sessions are numbered by time: one that was overtaken changes nothing.
         sqlx::query!(
             "update agents set session = $2, replica = $3, boot_id = $4, version = $5,
-                    certificate_not_after = $6, seen_at = now()
+                    certificate_not_after = $6, seen_at = now(), ticket_keys = null
              where id = $1 and (session is null or session <= $2)",
             agent.0,
             presence.session,

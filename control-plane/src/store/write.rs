@@ -13,7 +13,7 @@ use sqlx::{Postgres, Transaction};
 use tidegate_core::diff::{self, ResourceChange};
 use tidegate_core::document::{BackendName, Document, Mistake, Name, Timeout};
 use tidegate_core::plan::{Facts, Planner};
-use tidegate_core::snapshot::{Fingerprint, Snapshot};
+use tidegate_core::snapshot::{Fingerprint, Snapshot, Work};
 use tidegate_proto::MAX_SNAPSHOT_BYTES;
 use tidegate_proto::convert::Encoded;
 use tokio::sync::OwnedSemaphorePermit;
@@ -56,6 +56,8 @@ pub(crate) struct Writing {
 struct Planned {
     bytes: Vec<u8>,
     fingerprints: Vec<Vec<u8>>,
+    /// Its listeners that end TLS.
+    terminates: Vec<String>,
 }
 
 impl Store {
@@ -270,11 +272,12 @@ impl Writing {
         }
         for (hash, planned) in contents {
             sqlx::query!(
-                "insert into snapshots (hash, bytes, fingerprints) values ($1, $2, $3)
+                "insert into snapshots (hash, bytes, fingerprints, terminates) values ($1, $2, $3, $4)
                  on conflict (hash) do nothing",
                 hash,
                 planned.bytes,
-                &planned.fingerprints
+                &planned.fingerprints,
+                &planned.terminates
             )
             .execute(&mut *self.transaction)
             .await?;
@@ -385,7 +388,10 @@ fn encoded(snapshot: &Snapshot) -> Result<Planned, Mistake> {
         ));
     }
     let fingerprints = snapshot.certificates.iter();
+    let listeners = snapshot.listeners.iter();
+    let terminates = listeners.filter(|l| matches!(l.work, Work::Terminate(_)));
     Ok(Planned {
+        terminates: terminates.map(|l| l.name.to_string()).collect(),
         fingerprints: fingerprints
             .map(|c| c.fingerprint.as_bytes().to_vec())
             .collect(),

@@ -26,6 +26,7 @@ pub(super) fn of(kind: Kind) -> Of {
         Kind::Agents => AGENTS,
         Kind::JoinTokens => JOIN_TOKENS,
         Kind::ApiTokens => API_TOKENS,
+        Kind::TicketKeys => TICKET_KEYS,
         Kind::Revisions => REVISIONS,
         Kind::Audit => AUDIT,
     };
@@ -45,6 +46,14 @@ const LISTENERS: &[Column] = &[
     Column("CERTIFICATES", At("/tls/certificates")),
     Column("POLICY", At("/policy")),
     Column("POOL", At("/pool")),
+];
+
+const TICKET_KEYS: &[Column] = &[
+    Column("LISTENER", At("/listener")),
+    Column("KEY", At("/id")),
+    Column("STAGE", At("/stage")),
+    Column("LACKING", At("/lacking")),
+    Column("AGE", Age("/made_at")),
 ];
 
 const POOLS: &[Column] = &[
