@@ -144,9 +144,11 @@ impl Admin {
             "/debug/connections" => self.connections(query),
             "/debug/clients" => self.clients(rows(query)),
             "/debug/backends" => self.backends(),
+            "/debug/tickets" => self.tickets(),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics and /debug/{snapshot,connections,clients,backends}\n".into(),
+                "there are /metrics and /debug/{snapshot,connections,clients,backends,tickets}\n"
+                    .into(),
             ),
         }
     }
@@ -182,6 +184,15 @@ impl Admin {
 
     fn clients(&self, rows: usize) -> Response<Full<Bytes>> {
         json_page(&self.workers.summary().top(rows))
+    }
+
+    /// Ids and stages of ticket keys; never the keys.
+    fn tickets(&self) -> Response<Full<Bytes>> {
+        let all = self.state.tickets().sorted();
+        let rows = all
+            .iter()
+            .map(|ticketer| json!({ "listener": ticketer.listener, "keys": ticketer.rows() }));
+        json_page(&rows.collect::<Vec<_>>())
     }
 
     fn backends(&self) -> Response<Full<Bytes>> {

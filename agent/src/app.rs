@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tidegate_core::document::Mistake;
+use tidegate_core::tickets::Timing;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::control::apply::Applier;
 use crate::control::fleet::{Ending, Fleet};
@@ -17,6 +20,10 @@ use crate::control::standalone;
 use crate::plane::Plane;
 use crate::settings::{AdminAddr, Common, Run, Standalone};
 use crate::shutdown::Signals;
+use crate::tickets::own::Own;
+
+/// How often the agent's own ticket keys are looked at.
+const TICKET_KEYS: Duration = Duration::from_secs(1);
 
 /// An agent, ready to run.
 pub(crate) struct App {
@@ -28,7 +35,7 @@ pub(crate) struct App {
 
 /// Who says what is served.
 enum Source {
-    File(standalone::Source),
+    File(Box<(standalone::Source, Own)>),
     Fleet(Box<Fleet>),
 }
 
@@ -39,6 +46,7 @@ impl App {
     /// Every mistake in the document, every address that cannot be bound.
     pub(crate) fn standalone(settings: &Standalone) -> anyhow::Result<Self> {
         let address = settings.address.unwrap_or_else(every_address);
+        let timing = ticket_timing(settings)?;
         let source = standalone::Source::new(settings, address)?;
         let loaded = source.load().map_err(|m| refused(&settings.config, &m))?;
         let admin = admin_address(&settings.common, settings.state_dir.as_deref())?;
@@ -47,10 +55,13 @@ impl App {
         control
             .block_on(plane.applier.apply(loaded.snapshot, &loaded.keys))
             .map_err(|mistakes| refused(&settings.config, &loaded.document.locate(mistakes)))?;
+        let mut own = Own::new(timing);
+        own.set_secrets(loaded.ticket_secrets);
+        keep_ticket_keys(&mut own, &plane.applier, true);
         Ok(Self {
             control,
             plane,
-            source: Source::File(source),
+            source: Source::File(Box::new((source, own))),
         })
     }
 
@@ -86,7 +97,8 @@ impl App {
             let mut signals = Signals::new()?;
             match &mut source {
                 Source::File(file) => {
-                    follow_file(file, &mut plane, &mut signals).await?;
+                    let (file, own) = file.as_mut();
+                    follow_file(file, own, &mut plane, &mut signals).await?;
                     plane.shutdown(&mut signals).await;
                 }
                 Source::Fleet(fleet) => follow_fleet(fleet, &mut plane, &mut signals).await,
@@ -113,6 +125,7 @@ pub(crate) async fn follow_fleet(fleet: &mut Fleet, plane: &mut Plane, signals: 
 /// Serves the document until SIGTERM; SIGHUP reads it again.
 async fn follow_file(
     source: &standalone::Source,
+    own: &mut Own,
     plane: &mut Plane,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
@@ -121,19 +134,26 @@ async fn follow_file(
         tracing::warn!("no listener of the document is for this agent: see --role, --label");
     }
     plane.announce();
+    let mut ticks = tokio::time::interval(TICKET_KEYS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = signals.first() => return Ok(()),
-            _ = reload.recv() => read_again(source, &mut plane.applier).await,
+            _ = reload.recv() => read_again(source, own, &mut plane.applier).await,
+            _ = ticks.tick() => keep_ticket_keys(own, &plane.applier, false),
         }
     }
 }
 
 /// SIGHUP: the file is applied like a pushed snapshot, or refused whole.
-async fn read_again(source: &standalone::Source, applier: &mut Applier) {
+async fn read_again(source: &standalone::Source, own: &mut Own, applier: &mut Applier) {
     let result = match source.load() {
         Ok(loaded) => {
             let applied = applier.apply(loaded.snapshot, &loaded.keys).await;
+            if applied.is_ok() {
+                own.set_secrets(loaded.ticket_secrets);
+                keep_ticket_keys(own, applier, true);
+            }
             applied.map_err(|mistakes| loaded.document.locate(mistakes))
         }
         Err(mistakes) => Err(mistakes),
@@ -152,6 +172,29 @@ async fn read_again(source: &standalone::Source, applier: &mut Applier) {
             let mistakes: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
             tracing::error!(hash, ?mistakes, "refused");
         }
+    }
+}
+
+/// None where there are to be no tickets.
+fn ticket_timing(settings: &Standalone) -> anyhow::Result<Option<Timing>> {
+    let (rotation, lifetime) = (settings.ticket_key_rotation, settings.ticket_lifetime);
+    if lifetime.is_zero() {
+        return Ok(None);
+    }
+    let timing = Timing::new(rotation, lifetime);
+    timing
+        .context("--ticket-key-rotation and --ticket-lifetime")
+        .map(Some)
+}
+
+/// Gives listeners the ticket keys of an agent without a control plane, as far as
+/// they are others than before.
+fn keep_ticket_keys(own: &mut Own, applier: &Applier, anew: bool) {
+    let active = applier.state.active();
+    match own.follow(&active.snapshot, SystemTime::now(), anew) {
+        Ok(Some(keys)) => applier.state.tickets().replace(keys),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "no new ticket keys"),
     }
 }
 

@@ -36,6 +36,7 @@ mod state;
 mod sys;
 mod tallies;
 mod terminator;
+mod tickets;
 mod tls;
 mod worker;
 

@@ -195,6 +195,38 @@ impl Metrics {
         )
     }
 
+    fn tickets(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.state.tickets().sorted();
+        let named: Vec<_> = all.iter().map(|t| (t.listener.as_str(), t)).collect();
+        page.counters(
+            "tickets_issued",
+            "Session tickets given to clients",
+            named
+                .iter()
+                .map(|(name, t)| ([("listener", *name)], load(&t.counts.issued))),
+        )?;
+        page.counters(
+            "tickets_accepted",
+            "Session tickets of clients opened, by what their key does: encrypting, previous \
+             (makes none any more), next (makes none yet)",
+            named.iter().flat_map(|(name, t)| {
+                t.counts.accepted().map(|(stage, count)| {
+                    let labels = [("listener", *name), ("key", stage.as_str())];
+                    (labels, count)
+                })
+            }),
+        )?;
+        page.counters(
+            "tickets_refused",
+            "Session tickets of clients not opened, by why: each a full handshake",
+            named.iter().flat_map(|(name, t)| {
+                t.counts
+                    .refused()
+                    .map(|(why, count)| ([("listener", *name), ("reason", why.label())], count))
+            }),
+        )
+    }
+
     fn backends(&self, page: &mut Page<'_>) -> fmt::Result {
         let all = self.state.facts().backends();
         page.gauges(
@@ -304,6 +336,7 @@ impl Collector for Gathered {
         self.0.listeners(&mut page)?;
         self.0.handshakes(&mut page)?;
         self.0.certificates(&mut page)?;
+        self.0.tickets(&mut page)?;
         self.0.pools(&mut page)?;
         self.0.backends(&mut page)?;
         self.0.agent(&mut page)

@@ -24,7 +24,7 @@ use crate::shutdown::{Shutdown, Signals};
 use crate::source::Source;
 use crate::state::{Active, State};
 use crate::worker::Workers;
-use crate::{health_port, memory};
+use crate::{health_port, memory, tickets};
 
 /// Everything that serves connections.
 pub(crate) struct Plane {
@@ -123,6 +123,7 @@ impl Plane {
         self.applier.drains.follow(&nothing, workers);
         // The private keys go with it.
         drop(self.applier.state.swap(nothing));
+        self.applier.state.tickets().clear();
         tracing::error!("down: only a new join token brings this agent back");
         signals.first().await;
     }
@@ -160,6 +161,7 @@ async fn answer(
         .await
         .with_context(|| format!("health port {health} (--health-port, --address)"))?;
     tokio::spawn(memory::give_back(Arc::clone(&state)));
+    tokio::spawn(tickets::forget(Arc::clone(&state)));
     tokio::spawn(health_port::serve(listener, state));
 
     let listener = AdminListener::bind(admin_at)

@@ -96,6 +96,21 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "FILE")]
     pub(crate) hash_key_file: Option<PathBuf>,
 
+    /// A file of 64 hexadecimal digits, the same for all terminators that share clients: with
+    /// keys made of them session tickets are sealed. Further lines open older tickets. Readable
+    /// for its owner alone. Keys of its own, which end with it, when absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ticket_key_file: Option<PathBuf>,
+
+    /// How often the agent makes a new key for its session tickets.
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = humantime::parse_duration, conflicts_with = "ticket_key_file")]
+    pub(crate) ticket_key_rotation: Duration,
+
+    /// How long a client may resume a TLS session: at most 7 days, and 8 times the rotation. 0s:
+    /// none, every handshake is a full one.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub(crate) ticket_lifetime: Duration,
+
     /// Where the admin socket is; made when missing.
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     pub(crate) state_dir: Option<PathBuf>,

@@ -25,6 +25,7 @@ use tidegate_core::snapshot::{self, Fingerprint, Snapshot, Work};
 
 use crate::control::draw_bits;
 use crate::facts::{BackendFacts, Facts, ListenerFacts, PoolFacts, Serving};
+use crate::tickets::Tickets;
 use crate::tls::{self, Keys};
 
 /// The state of an agent.
@@ -36,6 +37,8 @@ pub(crate) struct State {
     own_key: HashKey,
     /// What ACME asks for, by token.
     challenges: ArcSwap<Challenges>,
+    /// Keys of session tickets, by listener.
+    tickets: Tickets,
     /// Set once, at the beginning of shutdown: health checks fail from then on.
     draining: AtomicBool,
 }
@@ -191,6 +194,7 @@ impl State {
             workers,
             own_key: random_key(),
             challenges: ArcSwap::default(),
+            tickets: Tickets::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -218,6 +222,11 @@ impl State {
     /// Other answers from now on.
     pub(crate) fn set_challenges(&self, challenges: Challenges) {
         self.challenges.store(Arc::new(challenges));
+    }
+
+    /// The keys of session tickets.
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     /// By what this agent hashes clients for itself.
@@ -267,7 +276,7 @@ impl State {
         for spec in &snapshot.listeners {
             let listener = match self.unchanged(spec, &pools, &identities) {
                 Some(running) => Ok(running),
-                None => tls::terms(spec, &identities)
+                None => tls::terms(spec, &identities, &self.tickets)
                     .and_then(|tls| self.ready(spec, &pools, tls).map(Arc::new)),
             };
             match listener {

@@ -18,7 +18,7 @@ use tidegate_core::backoff::Backoff;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::Mistake;
 use tidegate_core::snapshot::Snapshot;
-use tidegate_proto::convert::{CutBackend, Version};
+use tidegate_proto::convert::{CutBackend, TicketKeys, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -71,6 +71,12 @@ pub(super) enum Order {
         whose: CutBackend,
         /// How many connections that were.
         done: oneshot::Sender<usize>,
+    },
+    /// Session tickets are made and opened with these.
+    TicketKeys {
+        keys: TicketKeys,
+        /// When they are.
+        done: oneshot::Sender<()>,
     },
     /// ACME may ask for these, and no others.
     Challenges(Challenges),
@@ -222,8 +228,16 @@ impl Fleet {
                 Order::CutBackend { whose, done } => {
                     cut_backend(&plane.applier.workers, &whose, done);
                 }
+                Order::TicketKeys { keys, done } => {
+                    plane.applier.state.tickets().replace(keys);
+                    let _ = done.send(());
+                }
                 Order::Challenges(answers) => plane.applier.state.set_challenges(answers),
-                Order::Revoked => return Ending::Revoked,
+                Order::Revoked => {
+                    // At once, not at the end of the drain.
+                    plane.applier.state.tickets().clear();
+                    return Ending::Revoked;
+                }
             }
         }
     }
@@ -237,6 +251,8 @@ impl Fleet {
                 Order::Apply { done, .. } => drop(done),
                 Order::CutClients { net, done } => cut_clients(workers, net, done),
                 Order::CutBackend { whose, done } => cut_backend(workers, &whose, done),
+                // No handshake comes that could use them.
+                Order::TicketKeys { done, .. } => drop(done.send(())),
                 Order::Challenges(_) => {}
                 // Its files are gone already, and it is on its way out.
                 Order::Revoked => {}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate_core::diff::Diff;
 use tidegate_core::document::{Cidr, Mistake};
 use tidegate_core::snapshot::Snapshot;
-use tidegate_proto::convert::{self, BadMessage, CutBackend, Version};
+use tidegate_proto::convert::{self, BadMessage, CutBackend, TicketKeys, Version};
 use tidegate_proto::v1::agent_link_client::AgentLinkClient;
 use tidegate_proto::v1::agent_message::Message as Said;
 use tidegate_proto::v1::command::Command;
@@ -228,11 +228,7 @@ impl Session<'_> {
             Told::Snapshot(snapshot) => self.snapshot(snapshot).await,
             Told::UpToDate(up_to_date) => self.up_to_date(up_to_date),
             Told::Secrets(secrets) => self.secrets(secrets).await,
-            Told::TicketKeys(keys) => {
-                self.link.held.ticket_keys = keys.number;
-                let number = keys.number;
-                self.say(Said::TicketKeysAck(LaneAck { number })).await
-            }
+            Told::TicketKeys(keys) => self.ticket_keys(keys).await,
             Told::BanFull(bans) => self.bans(bans.number).await,
             Told::BanDelta(bans) if bans.from != self.link.held.bans => {
                 Err(SessionError::OutOfOrder("bans after others than are held").into())
@@ -340,6 +336,18 @@ impl Session<'_> {
             fingerprints,
         }))
         .await
+    }
+
+    /// Acknowledged when tickets of other terminators are opened with them: only then
+    /// may those be made.
+    async fn ticket_keys(&mut self, keys: v1::TicketKeys) -> Result<(), Ended> {
+        let keys = TicketKeys::try_from(keys)?;
+        let number = keys.number;
+        let (done, answer) = oneshot::channel();
+        self.order(Order::TicketKeys { keys, done }).await?;
+        answer.await.map_err(|_| SessionError::Stopping)?;
+        self.link.held.ticket_keys = number;
+        self.say(Said::TicketKeysAck(LaneAck { number })).await
     }
 
     async fn bans(&mut self, number: u64) -> Result<(), Ended> {

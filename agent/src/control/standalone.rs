@@ -12,12 +12,14 @@ use tidegate_core::plan::{Agent, Chain, Facts, plan};
 use tidegate_core::snapshot::Snapshot;
 
 use crate::settings::Standalone;
+use crate::tickets::own::Secrets;
 use crate::tls::Keys;
 
 /// A document's file and the agent it is for.
 pub(crate) struct Source {
     path: PathBuf,
     hash_key: Option<PathBuf>,
+    ticket_keys: Option<PathBuf>,
     agent: Agent,
 }
 
@@ -26,6 +28,8 @@ pub(crate) struct Loaded {
     pub(crate) document: Document,
     pub(crate) snapshot: Snapshot,
     pub(crate) keys: Keys,
+    /// Of session tickets; none when the agent makes keys of its own.
+    pub(crate) ticket_secrets: Option<Secrets>,
 }
 
 impl Source {
@@ -44,6 +48,7 @@ impl Source {
         Ok(Self {
             path: settings.config.clone(),
             hash_key: settings.hash_key_file.clone(),
+            ticket_keys: settings.ticket_key_file.clone(),
             agent,
         })
     }
@@ -63,6 +68,8 @@ impl Source {
         let (certificates, keys) = self.material(&document)?;
         let hash_key = self.hash_key.as_deref().map(read_hash_key).transpose();
         let hash_key = hash_key.map_err(|mistake| vec![mistake])?;
+        let ticket_secrets = self.ticket_keys.as_deref().map(read_ticket_keys);
+        let ticket_secrets = ticket_secrets.transpose().map_err(|m| vec![m])?;
         let facts = Facts {
             agents: vec![self.agent.clone()],
             certificates,
@@ -75,6 +82,7 @@ impl Source {
             document,
             snapshot,
             keys,
+            ticket_secrets,
         })
     }
 
@@ -144,6 +152,11 @@ fn read_hash_key(path: &Path) -> Result<HashKey, Mistake> {
     let text = read(path).map_err(|error| mistake(&error))?;
     let key = HashKey::try_from(text.trim().to_owned());
     key.map_err(|bad| mistake(&format_args!("{bad}, as of `openssl rand -hex 16`")))
+}
+
+fn read_ticket_keys(path: &Path) -> Result<Secrets, Mistake> {
+    let secrets = Secrets::in_file(path);
+    secrets.map_err(|why| Mistake::new("", format!("{}: {why}", path.display())))
 }
 
 /// A document or PEM file larger than this is none.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rustix::process::{Signal, getpid, kill_process};
+use rustls::server::ProducesTickets;
 use tempfile::TempDir;
 use tidegate_core::document::{AdminState, Name, Redirect};
 use tidegate_core::health::Start;
@@ -358,6 +359,45 @@ async fn every_lane_is_acknowledged_by_its_own_number_and_remembered() {
             session.ended().await;
             let hello = fake.session().await.hello;
             assert_eq!((hello.ticket_keys, hello.bans, hello.challenges), (3, 6, 7));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn ticket_keys_are_in_use_when_they_are_acknowledged_and_broken_ones_end_the_session() {
+    let mut stage = Stage::new().await;
+    let told = |number, length| {
+        let key = v1::TicketKey {
+            id: number,
+            key: vec![1; length],
+            encrypts: true,
+            encrypts_for_ms: 60_000,
+            opens_for_ms: 60_000,
+        };
+        let listeners = vec![v1::ListenerTicketKeys {
+            listener: "game".to_owned(),
+            keys: vec![key],
+        }];
+        Told::TicketKeys(v1::TicketKeys {
+            number,
+            listeners,
+            lifetime_seconds: 60,
+        })
+    };
+    let game = "game".parse().unwrap();
+    stage
+        .run(async |fake, state| {
+            let ticketer = state.tickets().of(&game);
+            let mut session = fake.welcomed().await;
+            session.tell(told(4, 32)).await;
+            assert!(matches!(session.said().await, Said::TicketKeysAck(a) if a.number == 4));
+            let ticket = ticketer.encrypt(b"session").unwrap();
+            assert_eq!(ticket[..8], 4_u64.to_be_bytes());
+            session.tell(told(5, 31)).await;
+            session.ended().await;
+            // What it has goes on, and it is told anew whatever it says it holds.
+            assert_eq!(fake.session().await.hello.ticket_keys, 4);
+            assert_eq!(ticketer.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
         })
         .await;
 }

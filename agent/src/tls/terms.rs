@@ -18,6 +18,7 @@ use tidegate_core::snapshot::{Inside, Listener, Work};
 use super::certificates::{Certificates, Identities};
 use super::handshake::Terms;
 use super::stream::Close;
+use crate::tickets::Tickets;
 
 /// What a listener needs to shake hands; `None` where it does not decrypt.
 ///
@@ -27,6 +28,7 @@ use super::stream::Close;
 pub(crate) fn terms(
     listener: &Listener,
     identities: &Identities,
+    tickets: &Tickets,
 ) -> Result<Option<Arc<Terms>>, Mistake> {
     let Work::Terminate(terminate) = &listener.work else {
         return Ok(None);
@@ -55,10 +57,16 @@ pub(crate) fn terms(
     };
     let mut config = config.with_cert_resolver(Arc::clone(&certificates) as _);
     config.ignore_client_order = true;
-    // Tickets need keys that the whole fleet shares; without them every ticket
-    // would be refused by the next instance, and a cache cannot be shared at all.
+    // Sessions are taken up on any instance, by tickets under keys that the fleet
+    // shares; a cache cannot be shared. One ticket a handshake is enough: it is used
+    // again where a client wants several connections.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    // A certificate is to be looked at every time: it may have been revoked meanwhile.
+    if tls.tickets && tls.client_certificates.is_none() {
+        config.ticketer = tickets.of(&listener.name);
+        config.send_tls13_tickets = 1;
+    }
     // What follows the handshake is `session`'s.
     config.enable_secret_extraction = true;
     config.alpn_protocols = match terminate.inside {

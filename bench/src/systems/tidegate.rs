@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{Layer, Mode, Site, Trouble};
+use super::{Layer, Mode, Site, Tickets, Trouble};
 
 /// An agent that balances TCP.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +106,11 @@ fn agent(role: &str, document: &str, site: &Site) -> Result<Command, Trouble> {
         .args(["--threads", &site.conditions.workers.to_string()])
         .args(["--health-port", &health.port().to_string()])
         .args(["--drain-delay", "1ms", "--drain-timeout", "1ms"])
+        // One ticket for each full handshake, unless none is wanted.
+        .args(match site.conditions.tickets {
+            Tickets::None => &["--ticket-lifetime", "0s"][..],
+            Tickets::One | Tickets::Default => &[],
+        })
         // No access events: the others keep no access log either.
         .env("RUST_LOG", "warn");
     Ok(command)
