@@ -96,14 +96,25 @@ impl Pki {
 
     /// A TLS client that trusts this authority alone.
     pub fn trusting(&self) -> Arc<rustls::ClientConfig> {
-        trusting_only(self.certificate.der().clone())
+        trusting_only(self.certificate.der().clone(), rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, which speaks this version of TLS alone.
+    pub fn trusting_in(
+        &self,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Arc<rustls::ClientConfig> {
+        trusting_only(self.certificate.der().clone(), &[version])
     }
 }
 
 /// A TLS client that trusts one authority, given as PEM.
 pub fn trusting(ca_pem: &str) -> Arc<rustls::ClientConfig> {
     let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes());
-    trusting_only(authority.expect("the authority is PEM"))
+    trusting_only(
+        authority.expect("the authority is PEM"),
+        rustls::DEFAULT_VERSIONS,
+    )
 }
 
 impl Issued {
@@ -122,12 +133,15 @@ impl Issued {
     }
 }
 
-fn trusting_only(authority: CertificateDer<'static>) -> Arc<rustls::ClientConfig> {
+fn trusting_only(
+    authority: CertificateDer<'static>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority).expect("the authority is one");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider has TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -42,6 +42,7 @@ mod scanners;
 mod shutdown;
 mod sockets;
 mod starved;
+mod tickets;
 mod tiers;
 mod timers;
 mod tls;
