@@ -270,6 +270,33 @@ certificates: [{ name: play }]",
     }
 
     #[tokio::test]
+    async fn snapshots_from_before_the_migration_have_their_listeners() {
+        let api = api().await;
+        let agent = api.agent(1, &[Role::Terminator], APPS).await;
+        api.connect(agent, 1).await;
+        keep(&api).await;
+        api.store
+            .execute("update snapshots set terminates = '{}'")
+            .await;
+        assert_eq!(keys(&api).await[0]["lacking"], 0);
+        let migration = include_str!("../../../migrations/0006_ticket_keys.sql");
+        let at = migration.find("update snapshots").unwrap();
+        api.store.execute(&migration[at..]).await;
+        assert_eq!(keys(&api).await[0]["lacking"], 1);
+    }
+
+    #[tokio::test]
+    async fn several_control_planes_at_once_make_one_key() {
+        let api = api().await;
+        let all = tokio::join!(keep(&api), keep(&api), keep(&api), keep(&api));
+        // Who looked later may have promoted it, since nobody is connected.
+        let steps = [all.0, all.1, all.2, all.3].concat();
+        let made = steps.iter().filter(|step| **step == Step::Make);
+        assert_eq!(made.count(), 1, "{steps:?}");
+        assert_eq!(keys(&api).await.len(), 1);
+    }
+
+    #[tokio::test]
     async fn keys_are_sealed_for_their_place_and_go_with_their_listener() {
         let api = api().await;
         keep(&api).await;

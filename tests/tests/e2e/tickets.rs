@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use rustls::{HandshakeKind, SupportedProtocolVersion};
 use serde_json::{Value, json};
+use tidegate_local::postgres::Binaries;
 use tidegate_proto::v1::control_message::Message as Down;
 use tidegate_tests::client::Client;
 use tidegate_tests::client::http::Http;
@@ -266,6 +267,7 @@ async fn no_disk_log_page_or_dump_has_a_ticket_key() {
         read_all(&fleet.state_of(fleet.stage.net.ip(host)), &mut places);
     }
     read_all(fleet.control_plane.state_dir(), &mut places);
+    places.push(("a dump".to_owned(), dump(&fleet)));
     assert!(places.iter().any(|(name, _)| name.contains("cache")));
     for key in &told {
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -281,9 +283,15 @@ async fn no_disk_log_page_or_dump_has_a_ticket_key() {
             }
         }
     }
-    // A balancer is told of none.
-    let balancer = fleet.balancer.admin("/debug/tickets").await.json();
-    assert_eq!(balancer, json!([]));
+    // A balancer is told of none, nor a terminator that no listener is for.
+    for (role, labels, host) in [
+        ("balancer", json!({ "tier": "edge" }), 41),
+        ("terminator", json!({ "app": "other" }), 42),
+    ] {
+        let (mut session, link) = joined_as(&fleet, role, labels, host).await;
+        within("a snapshot", session.applies()).await.unwrap();
+        assert!(told.iter().all(|key| !link.has_received(key)), "{role}");
+    }
 }
 
 #[tokio::test]
@@ -431,11 +439,12 @@ fn handshakes(metrics: &Metrics, result: &str) -> f64 {
 /// A terminator that joined by hand: it runs what it was told first, and after that
 /// answers nothing.
 async fn joined(fleet: &Steered, host: u8) -> (Session, Link) {
+    joined_as(fleet, "terminator", json!({ "app": "game" }), host).await
+}
+
+async fn joined_as(fleet: &Steered, role: &str, labels: Value, host: u8) -> (Session, Link) {
     let link = fleet.control_plane.wire();
-    let rest = &fleet.control_plane.rest;
-    let token = rest
-        .join_token("terminator", json!({ "app": "game" }))
-        .await;
+    let token = fleet.control_plane.rest.join_token(role, labels).await;
     let joining = Joining::new(&token, fleet.stage.net.at(host, 7445));
     let identity = link.enroll(&joining).await.unwrap();
     let address = fleet.stage.net.ip(host).to_string();
@@ -512,6 +521,21 @@ async fn s_client(
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr)
     )
+}
+
+fn dump(fleet: &Steered) -> Vec<u8> {
+    let program = Binaries::find().unwrap().program("pg_dump");
+    let database = fleet.database.as_ref().unwrap();
+    let output = std::process::Command::new(program)
+        .arg(database.url())
+        .output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("COPY public.ticket_keys"),
+        "keys are there, sealed"
+    );
+    output.stdout
 }
 
 fn read_all(folder: &Path, places: &mut Vec<(String, Vec<u8>)>) {
