@@ -14,6 +14,7 @@ use rustls::{HandshakeKind, SupportedProtocolVersion};
 use serde_json::{Value, json};
 use tidegate_local::postgres::Binaries;
 use tidegate_proto::v1::control_message::Message as Down;
+use tidegate_tests::agent::Start;
 use tidegate_tests::client::Client;
 use tidegate_tests::client::http::Http;
 use tidegate_tests::metrics::Metrics;
@@ -168,6 +169,34 @@ async fn keys_outlive_the_control_plane_and_a_restarted_agent_gets_them_at_once(
 }
 
 #[tokio::test]
+async fn terminators_of_two_control_planes_share_their_keys() {
+    let mut fleet = fleet(Plan::default(), "12h", "24h", 2).await;
+    let _other = fleet.another_control_plane().await;
+    let address = fleet.stage.net.terminator(1);
+    fleet.terminators[1].kill().await;
+    let start = Start::run(&[fleet.other_link()], address, &fleet.state_of(address));
+    fleet.terminators[1] = start.serve().await;
+    let before = ids(&keys(&fleet).await, "encrypting");
+    let rest = &fleet.control_plane.rest;
+    rest.post("/ticket-keys/rotate", &json!({})).await;
+    until("both use the new one", async || {
+        let now = ids(&keys(&fleet).await, "encrypting");
+        now.is_disjoint(&before)
+            && now == used(&fleet.terminators[0]).await
+            && now == used(&fleet.terminators[1]).await
+    })
+    .await;
+    for number in 0..2 {
+        let client = Returning::new(&fleet.stage, number);
+        client.visits(at(&fleet, 0)).await;
+        for index in [1, 0] {
+            let kind = client.visits(at(&fleet, index)).await;
+            assert_eq!(kind, HandshakeKind::Resumed);
+        }
+    }
+}
+
+#[tokio::test]
 async fn dropping_all_keys_ends_every_session_everywhere_and_new_ones_resume() {
     let fleet = fleet(Plan::default(), "12h", "24h", 2).await;
     let client = Returning::new(&fleet.stage, 0);
@@ -179,10 +208,10 @@ async fn dropping_all_keys_ends_every_session_everywhere_and_new_ones_resume() {
     until("a new key is in use", async || {
         let now = ids(&keys(&fleet).await, "encrypting");
         let all = [
-            held(&fleet.terminators[0]).await,
-            held(&fleet.terminators[1]).await,
+            used(&fleet.terminators[0]).await,
+            used(&fleet.terminators[1]).await,
         ];
-        !now.is_empty() && all.iter().all(|held| *held == now)
+        !now.is_empty() && all.iter().all(|used| *used == now)
     })
     .await;
     assert!(ids(&keys(&fleet).await, "encrypting").is_disjoint(&old));
@@ -386,7 +415,7 @@ async fn fleet(plan: Plan, rotation: &str, lifetime: &str, terminators: u8) -> S
         let encrypting = ids(&listed, "encrypting");
         let mut all = !encrypting.is_empty() && listed.iter().all(only);
         for terminator in &fleet.terminators {
-            all &= encrypting.is_subset(&held(terminator).await);
+            all &= encrypting == used(terminator).await;
         }
         all
     })
@@ -425,11 +454,24 @@ fn time(key: &Value, field: &str) -> SystemTime {
 
 /// The ids of the keys that an agent holds.
 async fn held(agent: &Agent) -> BTreeSet<String> {
+    let keys = keys_of(agent).await;
+    keys.iter().map(|key| text(key, "id")).collect()
+}
+
+/// With which keys an agent makes tickets: it hears of that after it holds them.
+async fn used(agent: &Agent) -> BTreeSet<String> {
+    ids(&keys_of(agent).await, "encrypting")
+}
+
+async fn keys_of(agent: &Agent) -> Vec<Value> {
     let listeners = agent.debug("/debug/tickets").await;
     let listeners = listeners.as_array().unwrap().iter();
     let keys = listeners.flat_map(|listener| listener["keys"].as_array().unwrap());
-    keys.map(|key| key["id"].as_str().unwrap().to_owned())
-        .collect()
+    keys.cloned().collect()
+}
+
+fn text(key: &Value, field: &str) -> String {
+    key[field].as_str().unwrap().to_owned()
 }
 
 fn handshakes(metrics: &Metrics, result: &str) -> f64 {
