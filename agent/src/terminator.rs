@@ -63,7 +63,7 @@ async fn prepare(
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     if let Work::Terminate(terminate) = &listener.spec.work
-        && let Inside::Http { forwarded } = terminate.inside
+        && let Inside::Http { forwarded, .. } = terminate.inside
     {
         return Ok(Prepared::Http(client, arrival, listener, forwarded));
     }

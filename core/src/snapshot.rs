@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::document::{
-    AdminState, AllDown, BackendName, Backups, BoundedLoad, CheckKind, Extensions, Limits,
+    AdminState, AllDown, BackendName, Backups, BoundedLoad, CheckKind, Extensions, Http, Limits,
     MaxQueue, Name, Passive, Plain, Redirect, Retries, Tcp, Timeout, Timeouts, Tls, is_default,
 };
 use crate::health::{Start, Thresholds};
@@ -127,15 +127,18 @@ pub struct Terminate {
 }
 
 /// What the bytes inside TLS are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inside {
     /// Bytes.
     Tcp,
-    /// HTTP/1.1.
+    /// HTTP.
     Http {
         /// Whether the app is told about the client in headers.
         forwarded: bool,
+        /// What is taken of clients.
+        #[serde(default, skip_serializing_if = "is_default")]
+        http: Http,
     },
 }
 

@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::{Bounded, Keepalive, UserTimeout};
+use super::http::Http;
 use super::server_name::ServerPattern;
 use super::tls::Tls;
 use super::value::{AcceptProxy, BadValue, Labels, Name};
@@ -57,6 +58,9 @@ pub struct Listener {
     /// What is inside the TLS; terminators only, `tcp` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// What is taken of HTTP clients; in HTTP mode only, its defaults when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
     /// How the app learns the client's address; terminators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ip: Option<ClientIp>,
@@ -208,7 +212,7 @@ impl Default for Tcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// HTTP/1.1, WebSocket upgrades included.
+    /// HTTP/1.1 and HTTP/2, WebSockets included.
     Http,
     /// Bytes.
     Tcp,

@@ -142,6 +142,7 @@ fn work(listener: &Listener) -> snapshot::Work {
                 Mode::Tcp => snapshot::Inside::Tcp,
                 Mode::Http => snapshot::Inside::Http {
                     forwarded: listener.client_ip() == ClientIp::Forwarded,
+                    http: listener.http.clone().unwrap_or_default(),
                 },
             },
         }),

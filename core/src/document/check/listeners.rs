@@ -47,6 +47,7 @@ fn balancer(listener: &Listener, at: &mut Place<'_>) {
     let foreign = [
         ("/tls", listener.tls.is_some()),
         ("/mode", listener.mode.is_some()),
+        ("/http", listener.http.is_some()),
         ("/client_ip", listener.client_ip.is_some()),
     ];
     at.foreign(
@@ -150,6 +151,12 @@ fn terminator(listener: &Listener, index: &Index, at: &mut Place<'_>) {
     match &listener.tls {
         None => at.wrong("", "a terminator needs tls: { certificates: [NAME] }"),
         Some(tls) => super::tls::tls(tls, listener.mode(), at),
+    }
+    if listener.mode() == Mode::Tcp && listener.http.is_some() {
+        at.wrong(
+            "/http",
+            "bytes are not understood in TCP mode: write mode: http, or take this out",
+        );
     }
     match (listener.mode(), listener.client_ip) {
         (Mode::Tcp, Some(ClientIp::Forwarded)) => at.wrong(

@@ -223,6 +223,16 @@ fn terminators_lead_to_one_pool() {
             "/listeners/0/routes balancer's",
         ),
         ("pool: p, plain: refuse", "/listeners/0/plain balancer's"),
+        ("pool: p, mode: http, http: { versions: [h1] }", ""),
+        ("pool: p, http: {}", "/listeners/0/http mode: http"),
+        (
+            "pool: p, mode: http, http: { versions: [] }",
+            "/listeners/0/http/versions h1 and h2",
+        ),
+        (
+            "pool: p, mode: http, http: { trusted_proxies: [here] }",
+            "/listeners/0/http/trusted_proxies/0 here",
+        ),
         (
             "pool: p, client_first: true",
             "/listeners/0/client_first balancer's",
