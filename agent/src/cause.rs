@@ -146,7 +146,9 @@ causes! {
     BadClientHello "bad_client_hello" Client "what came is not a TLS ClientHello";
     NoRoute "no_route" Policy "the client asks for a server name that leads nowhere";
     TlsFailed "tls_failed" Client "the TLS handshake failed";
-    BadRequest "bad_request" Client "what came is not HTTP/1.1";
+    BadRequest "bad_request" Client "what came is not HTTP, or has more than one reading";
+    HeaderTimeout "header_timeout" Client "the head of a request did not come within `header_timeout`";
+    ResetFlood "reset_flood" Client "the client cancels requests faster than they can be answered";
     NoBackend "no_backend" Upstream "no backend of the pool is up";
     QueueFull "queue_full" Upstream "every backend has its `max_connections`, and `max_queue` wait";
     QueueTimeout "queue_timeout" Upstream "no backend had room within `queue_timeout`";

@@ -30,6 +30,13 @@ pub(crate) struct Upstream {
 #[derive(Default)]
 pub(crate) struct Tried(Vec<usize>);
 
+impl Tried {
+    /// Takes the last one back: what failed was not the backend.
+    pub(crate) fn forget_last(&mut self) {
+        self.0.pop();
+    }
+}
+
 /// What to open, and with what.
 pub(crate) struct Wanted<'a> {
     pub(crate) connection: &'a Connection,
@@ -62,39 +69,72 @@ impl Wanted<'_> {
     /// # Errors
     /// No backend is up, none accepted, or this host has no descriptor or port left.
     pub(crate) async fn reach(mut self, tried: &mut Tried) -> Result<Upstream, Cause> {
-        let connection = self.connection;
-        let most = usize::try_from(self.pool.spec.retries.get()).unwrap_or(usize::MAX);
         let mut last = None;
-        while tried.0.len() <= most {
-            connection.enter(Phase::Connect);
-            // Whoever comes while others wait would take the place that they are told of.
-            let queued = tried.0.is_empty() && self.pool.facts.queue.len() > 0;
-            let chosen = match queued {
-                true => Chosen::Full,
-                false => self.choose(tried),
-            };
-            let (backend, held) = match chosen {
-                Chosen::Backend(backend, held) => (backend, held),
-                Chosen::Full if last.is_none() => self.wait_for_room(tried).await?,
-                Chosen::Full | Chosen::Nobody => break,
-            };
-            connection.enter(Phase::Connect);
-            connection.live.set_backend(&backend.facts);
-            match self.try_one(backend.spec.address).await {
-                Ok(Connected {
-                    mut stream,
-                    port,
-                    sent,
-                }) => {
-                    backend.facts.connected();
-                    self.send_rest(&mut stream, sent).await?;
-                    let held = held.with_port(port);
-                    return Ok(Upstream { stream, held });
-                }
-                Err(error) => last = Some(self.failed(&backend, &error)?),
+        loop {
+            let (backend, held) = self.next(tried, last).await?;
+            match self.open(&backend, held).await? {
+                Ok(upstream) => return Ok(upstream),
+                Err(cause) => last = Some(cause),
             }
         }
-        Err(last.unwrap_or(Cause::NoBackend))
+    }
+
+    /// The next backend to try, counted from now on; `last` is what became of the one
+    /// before, in this call of the caller's.
+    ///
+    /// # Errors
+    /// `last`, or why there is none.
+    pub(crate) async fn next(
+        &mut self,
+        tried: &mut Tried,
+        last: Option<Cause>,
+    ) -> Result<(Arc<Backend>, InFlight), Cause> {
+        let connection = self.connection;
+        let none = last.unwrap_or(Cause::NoBackend);
+        let most = usize::try_from(self.pool.spec.retries.get()).unwrap_or(usize::MAX);
+        if tried.0.len() > most {
+            return Err(none);
+        }
+        connection.enter(Phase::Connect);
+        // Whoever comes while others wait would take the place that they are told of.
+        let queued = tried.0.is_empty() && self.pool.facts.queue.len() > 0;
+        let chosen = match queued {
+            true => Chosen::Full,
+            false => self.choose(tried),
+        };
+        let (backend, held) = match chosen {
+            Chosen::Backend(backend, held) => (backend, held),
+            Chosen::Full if last.is_none() => self.wait_for_room(tried).await?,
+            Chosen::Full | Chosen::Nobody => return Err(none),
+        };
+        connection.enter(Phase::Connect);
+        connection.live.set_backend(&backend.facts);
+        Ok((backend, held))
+    }
+
+    /// Connects to a backend and sends it the opening. The inner error is one after
+    /// which another may be tried.
+    ///
+    /// # Errors
+    /// This host has no descriptor or port left, or the backend may have read something.
+    pub(crate) async fn open(
+        &self,
+        backend: &Backend,
+        held: InFlight,
+    ) -> Result<Result<Upstream, Cause>, Cause> {
+        match self.try_one(backend.spec.address).await {
+            Ok(Connected {
+                mut stream,
+                port,
+                sent,
+            }) => {
+                backend.facts.connected();
+                self.send_rest(&mut stream, sent).await?;
+                let held = held.with_port(port);
+                Ok(Ok(Upstream { stream, held }))
+            }
+            Err(error) => self.failed(backend, &error).map(Err),
+        }
     }
 
     /// The next backend by the pool's rules, counted from now on, so that whoever

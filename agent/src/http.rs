@@ -1,32 +1,42 @@
-//! HTTP/1.1 inside TLS: every request of a kept connection goes to the app with
-//! headers that tell about the client, none of them forged; a WebSocket
-//! upgrade becomes a relay of bytes.
+//! HTTP inside TLS: every request of a kept connection goes to the app with headers that
+//! tell about the client, none of them forged; a WebSocket becomes a relay of bytes.
 //!
-//! A client connection keeps one connection to the app for itself. hyper frames
-//! messages on both sides; bodies are streamed, never collected. Owns neither
-//! TLS (`terminator`) nor the headers' rules (`core::forwarded`).
+//! `h1` and `h2` speak with the client by hyper, `exchange` does one request, the same
+//! for both, and `upstream` keeps the connections to the app. Bodies are streamed, never
+//! collected. Owns neither TLS (`terminator`), nor where requests end
+//! (`core::framing`), nor the headers' rules (`core::forwarded`).
 
+mod body;
 mod counted;
 mod exchange;
+mod h1;
+mod h2;
+mod page;
+mod upstream;
+mod websocket;
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use tidegate_core::document::Versions;
+use tidegate_core::snapshot::{Inside, Work};
 
-use self::counted::{Activity, Counted};
-use self::exchange::{Exchange, Upgrade};
+use self::exchange::Exchange;
+use self::h1::End;
 use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
-use crate::engine::{self, HyperTimer, TcpStream, sleep_until};
 use crate::proxy::Arrival;
-use crate::relay::{self, Leftover};
 use crate::state::Listener;
 use crate::tls;
 
-/// The head of a request, at most. Node.js itself takes 16 KiB.
-const LARGEST_HEAD: usize = 64 << 10;
+/// What is offered by ALPN, best first.
+pub(crate) fn alpn(versions: Versions) -> Vec<Vec<u8>> {
+    let h2 = versions.h2().then(|| b"h2".to_vec());
+    let h1 = versions.h1().then(|| b"http/1.1".to_vec());
+    h2.into_iter().chain(h1).collect()
+}
 
 /// Serves the requests of one client connection.
 pub(crate) async fn serve(
@@ -34,23 +44,34 @@ pub(crate) async fn serve(
     connection: &mut Connection,
     listener: Arc<Listener>,
     arrival: Arrival,
-    forwarded: bool,
 ) -> Served {
     let connection = &*connection;
     connection.enter(Phase::Request);
-    let activity = Arc::new(Activity::default());
-    let exchange = Exchange::new(connection, listener, arrival, forwarded);
-    let result = requests(client, connection, &activity, &exchange).await;
-    let upgrade = exchange.take_upgrade();
+    let spec = Arc::clone(&listener.spec);
+    let Work::Terminate(terminate) = &spec.work else {
+        return Err(Cause::Internal);
+    };
+    let Inside::Http { forwarded, http } = &terminate.inside else {
+        return Err(Cause::Internal);
+    };
+    let is_h2 = client.get_ref().1.alpn_protocol() == Some(b"h2");
+    let exchange = Exchange::new(connection, listener, arrival, http, *forwarded);
+    let result = match is_h2 || !http.versions.h1() {
+        true => h2::serve(client, &exchange, http)
+            .await
+            .map(|()| End::Closed),
+        false => h1::serve(client, &exchange, http).await,
+    };
     drop(exchange);
-    if let (Ok(()), Some(upgrade)) = (&result, upgrade) {
-        connection.enter(Phase::Relay);
-        return websocket(upgrade, connection).await;
-    }
     let cause = match result {
-        // The client ended, or said that it would (`Connection: close`).
-        Ok(()) if connection.worker.draining.is_cancelled() => Cause::Drained,
-        Ok(()) => Cause::ClientClosed,
+        Ok(End::Upgraded(upgraded)) => {
+            let (client, read, upgrade) = *upgraded;
+            connection.enter(Phase::Relay);
+            return websocket::carry(client, read, upgrade.upstream, upgrade.held, connection)
+                .await;
+        }
+        Ok(End::Closed) if connection.worker.draining.is_cancelled() => Cause::Drained,
+        Ok(End::Closed) => Cause::ClientClosed,
         Err(cause) => cause,
     };
     if matches!(cause, Cause::KeepAliveTimeout | Cause::Drained) {
@@ -63,64 +84,11 @@ pub(crate) async fn serve(
     }
 }
 
-/// Until the connection ends or is upgraded.
-async fn requests(
-    client: tls::Stream,
-    connection: &Connection,
-    activity: &Arc<Activity>,
-    exchange: &Exchange<'_>,
-) -> Result<(), Cause> {
-    let timeouts = connection.spec.policy.timeouts;
-    let io = Counted::new(client, Arc::clone(&connection.live), Arc::clone(activity));
-    let service = service_fn(|request| exchange.answer(request));
-    let serving = hyper::server::conn::http1::Builder::new()
-        // A client that has closed its side is taken to have left, as nginx does:
-        // whatever was done for it ends at once, instead of when the app answers.
-        .half_close(false)
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_buf_size(LARGEST_HEAD)
-        .timer(HyperTimer)
-        .header_read_timeout(timeouts.keep_alive.duration())
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let idle = timeouts.idle.duration();
-    let mut draining = false;
-    loop {
-        // Traffic moves the expiry without waking this timer; the first request
-        // may bring it forward, so it is looked at again after `idle` at most.
-        let look = expiry(connection, activity, idle)
-            .0
-            .min(engine::now() + idle);
-        tokio::select! {
-            biased;
-            result = &mut serving => return result.map_err(|e| cause_of(&e, connection)),
-            () = connection.worker.draining.cancelled(), if !draining => {
-                draining = true;
-                serving.as_mut().graceful_shutdown();
-            }
-            () = sleep_until(look) => {
-                let (expiry, cause) = expiry(connection, activity, idle);
-                if expiry <= engine::now() {
-                    return Err(cause);
-                }
-            }
-        }
-    }
-}
-
-/// When and why the connection ends if nothing more happens. Between two
-/// requests hyper's own timer (`keep_alive`) is the shorter one.
-fn expiry(connection: &Connection, activity: &Activity, idle: Duration) -> (Instant, Cause) {
-    let silence = if connection.live.requests() == 0 {
-        (connection.first_byte_deadline(), Cause::FirstByteTimeout)
-    } else {
-        (activity.last_byte() + idle, Cause::IdleTimeout)
-    };
+/// The end that a connection has anyway, or that of its age, whichever is sooner.
+fn died_of_age(connection: &Connection, end: Instant, cause: Cause) -> (Instant, Cause) {
     match connection.end_of_life() {
-        Some(end) if end < silence.0 => (end, Cause::MaxAge),
-        _ => silence,
+        Some(age) if age < end => (age, Cause::MaxAge),
+        _ => (end, cause),
     }
 }
 
@@ -142,37 +110,21 @@ fn cause_of(error: &hyper::Error, connection: &Connection) -> Cause {
         // The body that we hand on broke off, and the body is the app's.
         return Cause::UpstreamReset;
     }
-    Cause::ClientReset
+    match is_of_socket(error) {
+        true => Cause::ClientReset,
+        // What the library refuses of HTTP/2.
+        false => Cause::BadRequest,
+    }
 }
 
-/// After `101 Switching Protocols` both connections carry bytes.
-async fn websocket(upgrade: Upgrade, connection: &Connection) -> Served {
-    let Upgrade {
-        client,
-        upstream,
-        held,
-    } = upgrade;
-    let (client, upstream) = tokio::try_join!(client, upstream).map_err(|error| {
-        tracing::debug!(%error, "upgrade failed");
-        Cause::ClientReset
-    })?;
-    let client = client
-        .downcast::<TokioIo<Counted>>()
-        .map_err(|_| Cause::Internal)?;
-    let upstream = upstream
-        .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| Cause::Internal)?;
-    let leftover = Leftover {
-        from_client: client.read_buf.into(),
-        from_upstream: upstream.read_buf.into(),
-    };
-    let cause = relay::run_after(
-        client.io.into_inner().into_stream(),
-        upstream.io.into_inner(),
-        leftover,
-        connection,
-    )
-    .await;
-    drop(held);
-    Ok(cause)
+/// Whether the connection itself failed, and not what came by it.
+fn is_of_socket(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }

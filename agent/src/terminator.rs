@@ -48,7 +48,7 @@ enum Prepared {
         upstream: Upstream,
     },
     /// Whose requests say where they go.
-    Http(tls::Stream, Arrival, Arc<Listener>, bool),
+    Http(tls::Stream, Arrival, Arc<Listener>),
 }
 
 async fn prepare(
@@ -63,9 +63,9 @@ async fn prepare(
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
     if let Work::Terminate(terminate) = &listener.spec.work
-        && let Inside::Http { forwarded, .. } = terminate.inside
+        && let Inside::Http { .. } = terminate.inside
     {
-        return Ok(Prepared::Http(client, arrival, listener, forwarded));
+        return Ok(Prepared::Http(client, arrival, listener));
     }
     let upstream = timeout_at(deadline, reach(connection, listener, &arrival))
         .await

@@ -20,6 +20,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// By what a request is found in the logs of all who had it.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -137,6 +139,51 @@ pub fn set(headers: &mut HeaderMap, forwarding: &Forwarding) {
     headers.insert(FORWARDED, forwarded(client.ip(), *proto, host));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// As [`set`], for a client that itself forwards for others and is trusted to: what it
+/// says stays. Its own address is appended to `X-Forwarded-For` and `Forwarded`, as
+/// further elements; the scheme, host and port it tells are those of the first client,
+/// and ours only where it tells none.
+pub fn append(headers: &mut HeaderMap, forwarding: &Forwarding) {
+    let mut ours = HeaderMap::new();
+    set(&mut ours, forwarding);
+    for (name, value) in &ours {
+        let is_list = [X_FORWARDED_FOR, FORWARDED].contains(name);
+        match joined(headers, name) {
+            Some(said) if is_list => {
+                headers.insert(name, listed(&said, value));
+            }
+            Some(_) => {}
+            None => {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
+/// All lines of a header in one; `None` without any that says something.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let said = lines.join(b", ".as_slice());
+    (!said.trim_ascii().is_empty()).then_some(said)
+}
+
+fn listed(said: &[u8], last: &HeaderValue) -> HeaderValue {
+    let all = [said, b", ", last.as_bytes()].concat();
+    HeaderValue::from_bytes(&all).unwrap_or_else(|_| last.clone())
+}
+
+/// Names a request: as `made` does, or as a trusted client has.
+pub fn identify(headers: &mut HeaderMap, made: &str, is_trusted: bool) {
+    let is_named = headers.get(X_REQUEST_ID).is_some_and(|id| !id.is_empty());
+    if let (false, Ok(id)) = (is_trusted && is_named, HeaderValue::from_str(made)) {
+        headers.insert(X_REQUEST_ID, id);
     }
 }
 
@@ -325,6 +372,54 @@ mod tests {
                 expected.insert(X_FORWARDED_HOST, HeaderValue::from_str(host).unwrap());
             }
             assert_eq!(headers, expected, "{client} {host:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_trusted_client_says_stays_and_is_appended_to() {
+        let before = [
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "http"),
+            ("forwarded", "for=198.51.100.1"),
+            ("x-real-ip", "198.51.100.1"),
+        ];
+        let mut headers = map(&before);
+        append(&mut headers, &forwarding("192.0.2.1:1", Some(b"h")));
+        let after = [
+            ("x-forwarded-for", "198.51.100.1, 10.0.0.1, 192.0.2.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-host", "h"),
+            (
+                "forwarded",
+                "for=198.51.100.1, for=192.0.2.1;host=h;proto=https",
+            ),
+            ("x-real-ip", "198.51.100.1"),
+        ];
+        assert_eq!(headers, map(&after));
+
+        let (mut one, mut other) = (HeaderMap::new(), HeaderMap::new());
+        append(&mut one, &forwarding("192.0.2.1:1", None));
+        set(&mut other, &forwarding("192.0.2.1:1", None));
+        assert_eq!(one, other, "it has said nothing");
+    }
+
+    #[test]
+    fn a_request_has_one_name() {
+        for (before, is_trusted, after) in [
+            (vec![], false, "ours"),
+            (
+                vec![("x-request-id", "a"), ("x-request-id", "b")],
+                false,
+                "ours",
+            ),
+            (vec![("x-request-id", "a")], true, "a"),
+            (vec![("x-request-id", "")], true, "ours"),
+        ] {
+            let mut headers = map(&before);
+            identify(&mut headers, "ours", is_trusted);
+            assert_eq!(headers, map(&[("x-request-id", after)]), "{before:?}");
         }
     }
 

@@ -15,6 +15,7 @@ pub mod document;
 pub mod drain;
 pub mod ejection;
 pub mod forwarded;
+pub mod framing;
 pub mod health;
 pub mod join_token;
 pub mod keyed;

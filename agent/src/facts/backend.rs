@@ -357,6 +357,11 @@ impl InFlight {
         self.port = Some(port);
         self
     }
+
+    /// The source port, for a connection that outlives what it was opened for.
+    pub(crate) fn take_port(&mut self) -> Option<Port> {
+        self.port.take()
+    }
 }
 
 impl Drop for InFlight {

@@ -1,55 +1,48 @@
-//! One request to the app and its answer back: headers, the kept connection,
-//! and what may be tried again.
+//! One request to the app and its answer back: what the app is told, which backend
+//! gets it, and what may be tried again. The same for every version of HTTP that the
+//! client speaks; the app speaks HTTP/1.1.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::{CONNECTION, HOST, HeaderValue, TRAILER, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TRAILER, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{Either, Empty, Full};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use tidegate_core::document::Http;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
+use tidegate_core::framing;
 
+use super::body::{Active, Answer, Count, Download, Progress, Upload};
+use super::page;
+use super::upstream::{Held, Lease};
+use super::websocket::Opened;
 use crate::cause::{Cause, Phase};
 use crate::connect::{Tried, Wanted};
-use crate::connection::Connection;
-use crate::engine::{self, AbortOnDrop, timeout_at};
-use crate::facts::InFlight;
+use crate::connection::{Connection, Live};
+use crate::engine::{self, timeout_at};
 use crate::opening::{Opening, Spoken};
-use crate::proxy::{Arrival, Ends};
-use crate::state::{Listener, Pool, Target};
-
-/// What goes to the app: the client's body, or none when a request is sent again.
-type Upload = Either<Incoming, Empty<Bytes>>;
-/// What goes to the client: the app's body, or a page of ours.
-type Download = Either<Incoming, Full<Bytes>>;
+use crate::proxy::Arrival;
+use crate::state::{Listener, Target};
 
 /// The requests of one client connection.
 pub(super) struct Exchange<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     /// What it came by.
     listener: Arc<Listener>,
     arrival: Arrival,
+    http: &'a Http,
     forwarded: bool,
-    kept: Mutex<Option<Kept>>,
-    upgrade: Mutex<Option<Upgrade>>,
-}
-
-/// A connection to the app, between requests.
-struct Kept {
-    sender: SendRequest<Upload>,
-    held: Held,
-}
-
-/// What ends when a connection to the app is let go.
-pub(super) struct Held {
-    in_flight: InFlight,
-    _driver: AbortOnDrop,
+    is_trusted: bool,
+    /// Requests at work.
+    pub(super) active: Count,
+    /// What upgrades are handed to.
+    upgraded: RefCell<Vec<Upgrade>>,
 }
 
 /// Two connections that have agreed to carry a WebSocket.
@@ -57,6 +50,25 @@ pub(super) struct Upgrade {
     pub(super) client: OnUpgrade,
     pub(super) upstream: OnUpgrade,
     pub(super) held: Held,
+    pub(super) active: Active,
+}
+
+/// Why there is no answer of the app's.
+enum Failed {
+    /// There will be none, from nobody.
+    For(Cause),
+    /// The client's body is larger than it may be.
+    TooLarge,
+    /// The client's body stopped coming.
+    BodyTimeout,
+    /// The app has the request, and says nothing.
+    ResponseTimeout,
+}
+
+impl From<Cause> for Failed {
+    fn from(cause: Cause) -> Self {
+        Self::For(cause)
+    }
 }
 
 impl<'a> Exchange<'a> {
@@ -65,64 +77,102 @@ impl<'a> Exchange<'a> {
         connection: &'a Connection,
         listener: Arc<Listener>,
         arrival: Arrival,
+        http: &'a Http,
         forwarded: bool,
     ) -> Self {
+        let client = arrival.ends.client.ip();
+        let mut trusted = http.trusted_proxies.iter();
         Self {
+            is_trusted: trusted.any(|cidr| cidr.net().contains(&client)),
             connection,
             listener,
             arrival,
+            http,
             forwarded,
-            kept: Mutex::default(),
-            upgrade: Mutex::default(),
+            active: Count::default(),
+            upgraded: RefCell::default(),
         }
     }
 
-    /// The upgrade that the last request led to, if it did.
+    /// An upgrade that a request led to.
     pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
-        lock(&self.upgrade).take()
+        self.upgraded.borrow_mut().pop()
     }
 
     /// Answers a request, always.
     pub(super) async fn answer(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Result<Response<Download>, Infallible> {
-        self.connection.live.add_request();
-        let websocket = is_websocket(&request);
-        let on_client = websocket.then(|| hyper::upgrade::on(&mut request));
+        let active = self.active.enter();
+        let live = &self.connection.live;
+        let number = live.add_request();
+        let is_h2 = request.version() == Version::HTTP_2;
+        let asked_upgrade = request.headers().contains_key(UPGRADE);
         let (mut head, body) = request.into_parts();
-        if let Err(why) = route_by_host(&mut head, self.arrival.ends) {
-            return Ok(page(StatusCode::BAD_REQUEST, why));
+        let opened = Opened::from(&mut head);
+        if let Err(why) = framing::target(&mut head, self.arrival.ends.destination) {
+            return Ok(close(page::plain(StatusCode::BAD_REQUEST, why)));
         }
-        self.tell_about_client(&mut head, websocket);
-        let replay = may_repeat(&head.method) && body.is_end_stream();
+        if opened.is_some() && !body.is_end_stream() {
+            let why = "a request for a WebSocket has no body";
+            return Ok(close(page::plain(StatusCode::BAD_REQUEST, why)));
+        }
+        self.tell_about_client(&mut head, opened.is_some());
+        let id = self.identify(&mut head, number);
+        let limit = self.http.max_body_bytes.map_or(u64::MAX, u64::from);
+        if body.size_hint().lower() > limit {
+            return Ok(self.failed(Failed::TooLarge, id));
+        }
+        let replay = head.method.is_idempotent() && body.is_end_stream() && opened.is_none();
         let again = replay.then(|| head.clone());
-        let answer = self
-            .exchange(Request::from_parts(head, Either::Left(body)), again)
-            .await;
-        Ok(match answer {
-            Ok((response, kept)) => self.conclude(response, kept, on_client),
-            Err(cause) => self.failed(cause),
-        })
+        let progress = Progress::new();
+        let counted = is_h2.then(|| Arc::clone(live));
+        let upload = Upload::new(body, limit, &progress, counted.clone());
+        let request = Request::from_parts(head, upload);
+        let mut response = match self.exchange(request, again, &progress).await {
+            Ok((response, lease)) => self.conclude(response, lease, opened, counted, active, id),
+            Err(failed) => self.failed(failed, id),
+        };
+        // Behind a request for another protocol comes what nobody has looked at.
+        if asked_upgrade && !is_h2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response = close(response);
+        }
+        Ok(response)
     }
 
-    fn tell_about_client(&self, head: &mut Parts, websocket: bool) {
-        forwarded::strip_hop_by_hop(&mut head.headers, websocket);
+    fn tell_about_client(&self, head: &mut Parts, is_websocket: bool) {
+        forwarded::strip_hop_by_hop(&mut head.headers, is_websocket);
         // Trailers are headers too, and an announced one would pass unexamined:
         // what is not announced is dropped with the body's end.
         head.headers.remove(TRAILER);
+        // It is we who say when a body may come: once there is a backend for it.
+        head.headers.remove(EXPECT);
         if !self.forwarded {
             forwarded::strip(&mut head.headers);
             return;
         }
-        let host = head.headers.get(HOST).cloned();
         let forwarding = Forwarding {
             client: self.arrival.ends.client,
             proto: Proto::Https,
-            host,
+            host: head.headers.get(HOST).cloned(),
             port: self.arrival.ends.destination.port(),
         };
-        forwarded::set(&mut head.headers, &forwarding);
+        match self.is_trusted {
+            true => forwarded::append(&mut head.headers, &forwarding),
+            false => forwarded::set(&mut head.headers, &forwarding),
+        }
+    }
+
+    /// Names the request by its connection and its place there, or as a trusted client
+    /// has; the name is on pages of ours, too.
+    fn identify(&self, head: &mut Parts, number: u32) -> Option<HeaderValue> {
+        if !self.http.request_id {
+            return None;
+        }
+        let made = format!("{}-{number}", self.connection.live.id());
+        forwarded::identify(&mut head.headers, &made, self.is_trusted);
+        head.headers.get(forwarded::X_REQUEST_ID).cloned()
     }
 
     /// Sends the request until a backend answers it. What may have reached an
@@ -131,204 +181,180 @@ impl<'a> Exchange<'a> {
         &self,
         mut request: Request<Upload>,
         again: Option<Parts>,
-    ) -> Result<(Response<Incoming>, Kept), Cause> {
+        progress: &Rc<Progress>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
         // The pool as it is now: a kept client connection outlives changes.
-        let target = self
-            .connection
-            .target(&self.listener)
-            .ok_or(Cause::NoRoute)?;
+        let target = self.connection.target(&self.listener);
+        let target = target.ok_or(Cause::NoRoute)?;
         let mut tried = Tried::default();
         let mut last = None;
         let mut repeated = false;
         loop {
-            let mut upstream = match self.take_kept(&target.pool).await {
-                Some(kept) => kept,
-                None => self
-                    .open(&target, &mut tried)
-                    .await
-                    .map_err(|cause| last.unwrap_or(cause))?,
-            };
+            let mut lease = self.lease(&target, &mut tried, last).await?;
             self.connection.enter(Phase::Relay);
-            let mut error = match upstream.sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, upstream)),
+            let mut error = match self.send(&mut lease, request, progress).await? {
+                Ok(response) => return Ok((response, lease)),
                 Err(error) => error,
             };
             tracing::debug!(error = %error.error(), "no answer from the app");
+            if progress.is_too_large() {
+                return Err(Failed::TooLarge);
+            }
             request = match (error.take_message(), &again) {
                 (Some(unsent), _) => unsent,
                 // Once: a request that kills the app must not be carried to each process.
                 (None, Some(head)) if !repeated => {
                     repeated = true;
-                    Request::from_parts(head.clone(), Either::Right(Empty::new()))
+                    Request::from_parts(head.clone(), Upload::none(progress))
                 }
-                (None, _) => return Err(Cause::UpstreamReset),
+                (None, _) => return Err(Cause::UpstreamReset.into()),
             };
+            if lease.is_used {
+                // It was closed while it rested, which says nothing about the backend.
+                tried.forget_last();
+            }
             last = Some(Cause::UpstreamReset);
         }
     }
 
-    /// The kept connection, if it still serves: its backend is in the pool and
-    /// takes connections, and the app has not closed it meanwhile.
-    async fn take_kept(&self, pool: &Pool) -> Option<Kept> {
-        let mut kept = lock(&self.kept).take()?;
-        let backend = &kept.held.in_flight.backend;
-        let mut listed = pool.backends.iter();
-        let wanted = listed.any(|b| Arc::ptr_eq(&b.facts, backend) && b.takes_connections());
-        let serves = wanted && kept.sender.ready().await.is_ok();
-        serves.then_some(kept)
+    /// Waits for the app's answer for as long as it may take, which begins anew with
+    /// everything that the client sends.
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        request: Request<Upload>,
+        progress: &Progress,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<Upload>>>, Failed> {
+        let patience = self.http.response_timeout.duration();
+        let is_websocket = request.headers().contains_key(UPGRADE);
+        let mut answer = Box::pin(lease.sender().try_send_request(request));
+        let mut from = engine::now();
+        loop {
+            match timeout_at(from + patience, &mut answer).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if progress.last() > from => from = progress.last(),
+                Err(_) if progress.is_over() || is_websocket => {
+                    return Err(Failed::ResponseTimeout);
+                }
+                Err(_) => return Err(Failed::BodyTimeout),
+            }
+        }
     }
 
-    async fn open(&self, target: &Target, tried: &mut Tried) -> Result<Kept, Cause> {
-        let timeouts = &self.connection.spec.policy.timeouts;
+    /// A connection to a backend that may have the request: one that is kept, or a new
+    /// one.
+    async fn lease(
+        &self,
+        target: &Target,
+        tried: &mut Tried,
+        mut last: Option<Cause>,
+    ) -> Result<Lease, Cause> {
+        let connection = self.connection;
+        let timeouts = &connection.spec.policy.timeouts;
         // One deadline for all before the first payload byte; later requests
         // have the same time for themselves.
-        let deadline = match self.connection.live.requests() {
-            0 | 1 => self.connection.first_byte_deadline(),
+        let deadline = match connection.live.requests() {
+            0 | 1 => connection.first_byte_deadline(),
             _ => engine::now() + timeouts.first_byte.duration(),
         };
-        let opening = Opening::new(self.connection, target, &self.arrival, Spoken::default());
-        let wanted = Wanted {
-            connection: self.connection,
+        let opening = Opening::new(connection, target, &self.arrival, Spoken::default());
+        let mut wanted = Wanted {
+            connection,
             pool: Arc::clone(&target.pool),
             opening: &opening,
             spoken: None,
         };
-        let upstream = timeout_at(deadline, wanted.reach(tried))
-            .await
-            .unwrap_or_else(|_| Err(self.connection.too_late()))?;
-        let (sender, driver) = http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(upstream.stream))
-            .await
-            .map_err(|_| Cause::UpstreamReset)?;
-        let driver = engine::spawn(async move {
-            // Whoever waits for an answer is told; there is nobody else to tell.
-            if let Err(error) = driver.with_upgrades().await {
-                tracing::debug!(%error, "connection to the app ended");
+        let leasing = async {
+            loop {
+                let (backend, held) = wanted.next(tried, last).await?;
+                let held = match Lease::kept(&backend, held) {
+                    Ok(lease) => return Ok(lease),
+                    Err(held) => held,
+                };
+                match wanted.open(&backend, held).await? {
+                    Ok(upstream) => return Lease::over(upstream, backend.spec.address).await,
+                    Err(cause) => last = Some(cause),
+                }
             }
-        })
-        .map_err(|_| Cause::Internal)?;
-        let held = Held {
-            in_flight: upstream.held,
-            _driver: AbortOnDrop(driver),
         };
-        Ok(Kept { sender, held })
+        timeout_at(deadline, leasing)
+            .await
+            .unwrap_or_else(|_| Err(connection.too_late()))
     }
 
     fn conclude(
         &self,
         mut response: Response<Incoming>,
-        kept: Kept,
-        on_client: Option<OnUpgrade>,
+        mut lease: Lease,
+        opened: Option<Opened>,
+        counted: Option<Arc<Live>>,
+        active: Active,
+        id: Option<HeaderValue>,
     ) -> Response<Download> {
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        match (switches, on_client) {
-            (true, Some(client)) => {
+        match (switches, opened) {
+            (true, Some(opened)) => {
+                let Some(answer) = opened.accept(&mut response) else {
+                    return self.failed(Cause::UpstreamReset.into(), id);
+                };
                 let upstream = hyper::upgrade::on(&mut response);
-                *lock(&self.upgrade) = Some(Upgrade {
-                    client,
+                self.upgraded.borrow_mut().push(Upgrade {
+                    client: answer.client,
                     upstream,
-                    held: kept.held,
+                    held: lease,
+                    active,
                 });
+                *response.status_mut() = answer.status;
+                return response.map(|_| page::nothing());
             }
-            // Nobody asked for it.
-            (true, None) => return self.failed(Cause::UpstreamReset),
-            (false, _) => *lock(&self.kept) = Some(kept),
-        }
-        forwarded::strip_hop_by_hop(response.headers_mut(), switches);
-        response.map(Either::Left)
-    }
-
-    fn failed(&self, cause: Cause) -> Response<Download> {
-        self.connection
-            .live
-            .listener
-            .requests_failed
-            .fetch_add(1, Ordering::Relaxed);
-        match cause {
-            Cause::NoBackend => page(StatusCode::SERVICE_UNAVAILABLE, "no backend is up"),
-            Cause::QueueFull | Cause::QueueTimeout => {
-                page(StatusCode::SERVICE_UNAVAILABLE, "no backend has room")
+            // Nobody asked for it; or it was asked to switch, and says that it is done.
+            (true, None) => return self.failed(Cause::UpstreamReset.into(), id),
+            (false, Some(opened)) if opened.would_switch(response.status()) => {
+                return self.failed(Cause::UpstreamReset.into(), id);
             }
-            Cause::ConnectTimeout | Cause::FirstByteTimeout => {
-                page(StatusCode::GATEWAY_TIMEOUT, "no backend answered in time")
+            (false, _) => {}
+        }
+        lease.heed(response.headers());
+        forwarded::strip_hop_by_hop(response.headers_mut(), false);
+        let worker = &self.connection.worker;
+        response.map(|body| Download::App(Answer::new(body, lease, worker, counted, active)))
+    }
+
+    fn failed(&self, failed: Failed, id: Option<HeaderValue>) -> Response<Download> {
+        let facts = &self.connection.live.listener;
+        facts.requests_failed.fetch_add(1, Ordering::Relaxed);
+        let is_clients = matches!(failed, Failed::TooLarge | Failed::BodyTimeout);
+        let (status, why) = match failed {
+            Failed::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Failed::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "the body did not come"),
+            Failed::ResponseTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "the backend did not answer in time",
+            ),
+            Failed::For(Cause::NoBackend) => (StatusCode::SERVICE_UNAVAILABLE, "no backend is up"),
+            Failed::For(Cause::QueueFull | Cause::QueueTimeout) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no backend has room")
             }
-            _ => page(StatusCode::BAD_GATEWAY, "no backend answered"),
+            Failed::For(Cause::ConnectTimeout | Cause::FirstByteTimeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "no backend answered in time")
+            }
+            Failed::For(_) => (StatusCode::BAD_GATEWAY, "no backend answered"),
+        };
+        let mut response = page::plain(status, why);
+        if let Some(id) = id {
+            response.headers_mut().insert(forwarded::X_REQUEST_ID, id);
+        }
+        // The rest of such a body is not read.
+        match is_clients {
+            true => close(response),
+            false => response,
         }
     }
 }
 
-/// A WebSocket opening handshake (RFC 6455 section 4.1). Other upgrades are
-/// dropped, as RFC 9110 section 7.8 allows: passing on `h2c` would let a client
-/// talk past us.
-fn is_websocket(request: &Request<Incoming>) -> bool {
-    let has = |name, token: &str| {
-        let values = request.headers().get_all(name).into_iter();
-        let mut tokens = values
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','));
-        tokens.any(|t| t.trim().eq_ignore_ascii_case(token))
-    };
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && has(CONNECTION, "upgrade")
-        && has(UPGRADE, "websocket")
-}
-
-/// Puts the target in origin form and exactly one Host beside it (RFC 9112
-/// sections 3.2 and 3.2.2).
-fn route_by_host(head: &mut Parts, ends: Ends) -> Result<(), &'static str> {
-    if head.method == Method::CONNECT {
-        return Err("this is not a proxy to connect through");
-    }
-    let authority = head
-        .uri
-        .authority()
-        .map(|a| HeaderValue::from_str(a.as_str()));
-    match (authority, hosts(&head.headers), head.version) {
-        // The target's own authority overrides the header.
-        (Some(Ok(authority)), _, _) => {
-            head.headers.insert(HOST, authority);
-        }
-        (Some(Err(_)), _, _) => return Err("the target's host is malformed"),
-        (None, 1, _) => {}
-        (None, 0, Version::HTTP_10) => {
-            let address = HeaderValue::from_str(&ends.destination.to_string());
-            head.headers
-                .insert(HOST, address.map_err(|_| "Host is missing")?);
-        }
-        (None, 0, _) => return Err("Host is missing"),
-        (None, _, _) => return Err("there is more than one Host"),
-    }
-    if let Some(target) = head.uri.path_and_query().cloned() {
-        head.uri = Uri::from(target);
-    }
-    head.version = Version::HTTP_11;
-    Ok(())
-}
-
-fn hosts(headers: &HeaderMap) -> usize {
-    headers.get_all(HOST).into_iter().count()
-}
-
-/// RFC 9110 section 9.2.2.
-fn may_repeat(method: &Method) -> bool {
-    method.is_idempotent()
-}
-
-/// A page of our own: says nothing about what is behind us.
-fn page(status: StatusCode, why: &'static str) -> Response<Download> {
-    let mut response = Response::new(Either::Right(Full::from(format!("{status}: {why}\n"))));
-    *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+/// The last answer of its connection, in HTTP/1.1; HTTP/2 has no such header.
+fn close(mut response: Response<Download>) -> Response<Download> {
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, text);
-    response
-}
-
-/// What our locks guard is whole after each single operation, also where the
-/// task panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -69,8 +69,8 @@ pub(crate) fn terms(
     }
     // What follows the handshake is `session`'s.
     config.enable_secret_extraction = true;
-    config.alpn_protocols = match terminate.inside {
-        Inside::Http { .. } => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = match &terminate.inside {
+        Inside::Http { http, .. } => crate::http::alpn(http.versions),
         Inside::Tcp => tls.alpn.iter().map(protocol).collect(),
     };
     Ok(Some(Arc::new(Terms {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_tests::agent::Event;
-use tidegate_tests::backend::{Backend, next};
+use tidegate_tests::backend::Backend;
 use tidegate_tests::client::{echoes, read_to_end};
 use tidegate_tests::stage::HOST;
-use tidegate_tests::{Agent, Stage, proc, proxy, until, within};
+use tidegate_tests::{Agent, Stage, proc, proxy, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -171,43 +171,6 @@ async fn malformed_requests_are_refused_and_reach_no_backend() {
         handed.try_recv().is_err(),
         "no backend has to make sense of them"
     );
-}
-
-#[tokio::test]
-async fn a_request_that_two_servers_would_end_differently_is_framed_anew() {
-    let stage = Stage::new();
-    let (backend, mut handed) = Backend::handed_over(stage.back(0)).await;
-    let _checks = stage.checks_pass().await;
-    let document = stage.http_terminator(&[backend.address()]);
-    let _agent = stage.serve(&document).await;
-    let mut stream = stage.client(0).tls(stage.front(), HOST).await.unwrap();
-    // By its length it ends in the middle of the smuggled request; by its chunks
-    // (RFC 9112 section 6.3 lets those win) before it.
-    let request = format!(
-        "POST /one HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 7\r\n\
-         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut upstream = next(&mut handed).await;
-    let mut head = Vec::new();
-    within("a request", async {
-        while !head.ends_with(b"0\r\n\r\n") {
-            head.push(upstream.read_u8().await.unwrap());
-        }
-    })
-    .await;
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
-    assert!(!head.contains("content-length"), "one framing only: {head}");
-    upstream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        .await
-        .unwrap();
-    let (answers, _) = read_to_end(&mut stream).await;
-    let answers = String::from_utf8_lossy(&answers).into_owned();
-    // Without a Host the second one is refused, by itself and visibly.
-    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
-    assert!(handed.try_recv().is_err());
 }
 
 fn strict(stage: &Stage) -> Value {
