@@ -143,6 +143,10 @@ impl Body for Upload {
 }
 
 /// What goes to the client: the app's body, or a page of ours.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the app's"
+)]
 pub(super) enum Download {
     App(Answer),
     Page(Full<Bytes>),

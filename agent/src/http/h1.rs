@@ -2,6 +2,7 @@
 //! connection at rest is its stream and nothing else, and holds none of its buffers.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -198,7 +199,11 @@ async fn farewell(mut io: Counted) {
 /// with bytes unread, a socket resets, and the answer may be lost (RFC 9112 section 9.6).
 async fn linger(mut stream: tls::Stream) {
     let mut room = [0; 4096];
-    let reading = async { while let Ok(1..) = stream.read(&mut room).await {} };
+    let reading = async {
+        stream.shutdown().await?;
+        while stream.read(&mut room).await? > 0 {}
+        io::Result::Ok(())
+    };
     let _rest = timeout_at(engine::now() + FAREWELL, reading).await;
 }
 

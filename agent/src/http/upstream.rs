@@ -28,6 +28,8 @@ use crate::worker::Worker;
 const MOST: usize = 256;
 /// How long one is kept that the app says nothing about.
 const REST: Duration = Duration::from_secs(60);
+/// Of an answer that its client does not take: as much again is on its way to it.
+const UNREAD: usize = 64 << 10;
 /// From one look at what is kept to the next.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How much earlier we let go than the app says it will: a request must not meet its
@@ -87,6 +89,7 @@ impl Lease {
         let Upstream { stream, mut held } = upstream;
         let (sender, driver) = http1::Builder::new()
             .preserve_header_case(true)
+            .max_buf_size(UNREAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| Cause::UpstreamReset)?;

@@ -79,6 +79,9 @@ pub(super) struct Listener {
     /// Terminators only: what is inside the TLS; `tcp` unless written.
     #[schema(required = false)]
     mode: Mode,
+    /// Terminators in HTTP mode only: what is taken of clients.
+    #[schema(required = false)]
+    http: Http,
     /// Terminators only: how the app learns the client's address; `forwarded` in HTTP
     /// mode, `none` in TCP mode unless written.
     #[schema(required = false)]
@@ -171,6 +174,45 @@ struct Tls {
 enum Mode {
     Http,
     Tcp,
+}
+
+/// HTTP on one listener; `{}` is all the defaults.
+#[derive(ToSchema)]
+struct Http {
+    /// Offered by ALPN; both unless written.
+    #[schema(required = false, min_items = 1)]
+    versions: Vec<HttpVersion>,
+    /// The head of a request, 64 KiB unless written; more is answered with 431.
+    #[schema(required = false, minimum = 8192, maximum = 1_048_576)]
+    max_header_bytes: u32,
+    /// Fields in it, 100 unless written; more are answered with 431.
+    #[schema(required = false, minimum = 1, maximum = 1000)]
+    max_headers: u32,
+    /// The body of a request; more is answered with 413. Absent = no bound.
+    #[schema(required = false, minimum = 1)]
+    max_body_bytes: u64,
+    /// For a whole head, from its first byte; `10s` unless written.
+    #[schema(required = false)]
+    header_timeout: String,
+    /// For the app to begin its answer; `1m` unless written.
+    #[schema(required = false)]
+    response_timeout: String,
+    /// Networks of clients that forward for others.
+    #[schema(required = false)]
+    trusted_proxies: Vec<String>,
+    /// Whether every request gets an X-Request-Id; `true` unless written.
+    #[schema(required = false)]
+    request_id: bool,
+    /// HTTP/2: requests of one connection at once, 100 unless written.
+    #[schema(required = false, minimum = 1, maximum = 1000)]
+    max_concurrent_streams: u32,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum HttpVersion {
+    H1,
+    H2,
 }
 
 #[derive(ToSchema)]
@@ -270,7 +312,9 @@ listeners:
 - { name: edge, role: balancer, agents: { tier: edge }, bind: ':443', accept_proxy: [10.0.0.0/8], policy: p, pool: found, client_first: true,
     routes: [{ sni: [a.example.com], pool: found }], plain: pool, tcp: { backlog: 1, keepalive: 1s, user_timeout: 1s } }
 - { name: plain, role: balancer, bind: ':80', redirect: { port: 8443, status: 301 } }
-- { name: tls, role: terminator, bind: ':8443', tls: { certificates: [c] }, mode: http, client_ip: forwarded, pool: node }
+- { name: tls, role: terminator, bind: ':8443', tls: { certificates: [c] }, mode: http, client_ip: forwarded, pool: node,
+    http: { versions: [h2], max_header_bytes: 8192, max_headers: 1, max_body_bytes: 1, header_timeout: 1s, response_timeout: 1s,
+      trusted_proxies: [10.0.0.0/8], request_id: false, max_concurrent_streams: 1 } }
 pools:
 - name: found
   proxy_protocol: { version: v2, authority: true, unique_id: true, crc32c: true, pass: true }
