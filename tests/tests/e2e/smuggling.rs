@@ -171,9 +171,11 @@ async fn in_http2_a_body_is_as_long_as_it_says_and_the_host_is_one() {
     let (answer, upstream) = tokio::join!(short, next(&mut handed));
     assert!(answer.is_err(), "{answer:?}");
     let seen = all(upstream).await;
-    assert!(seen.contains("content-length: 9"), "{seen}");
+    // The stream may be gone before the head is written; if it is not, the app waits for
+    // what never comes.
+    let whole = seen.split_once("\r\n\r\n");
     assert!(
-        !seen.ends_with("short") || !seen.contains("0\r\n\r\n"),
+        whole.is_none_or(|(head, body)| head.contains("content-length: 9") && body.len() < 9),
         "{seen}"
     );
     assert!(handed.try_recv().is_err());
