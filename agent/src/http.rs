@@ -54,7 +54,8 @@ pub(crate) async fn serve(
     let Inside::Http { forwarded, http } = &terminate.inside else {
         return Err(Cause::Internal);
     };
-    let is_h2 = client.get_ref().1.alpn_protocol() == Some(b"h2");
+    let agreed = connection.live.tls().and_then(|tls| tls.alpn.as_deref());
+    let is_h2 = agreed == Some(b"h2");
     let exchange = Exchange::new(connection, listener, arrival, http, *forwarded);
     let result = match is_h2 || !http.versions.h1() {
         true => h2::serve(client, &exchange, http)

@@ -31,11 +31,8 @@ pub(crate) async fn serve(
             connection.enter(Phase::Relay);
             Ok(relay::run(client, upstream.stream, connection).await)
         }
-        Prepared::Http(client, arrival, listener, forwarded) => {
-            Box::pin(http::serve(
-                client, connection, listener, arrival, forwarded,
-            ))
-            .await
+        Prepared::Http(client, arrival, listener) => {
+            Box::pin(http::serve(client, connection, listener, arrival)).await
         }
     }
 }

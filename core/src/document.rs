@@ -47,7 +47,7 @@ pub use proxy_protocol::{Extensions, ProxyProtocol};
 pub use server_name::{ServerName, ServerPattern};
 pub use tls::{
     Authorities, ClientCertificates, Close, Group, Groups, Protocol, Suite, Suites, Tls,
-    UnknownName, Version as TlsVersion, Versions,
+    UnknownName, Version as TlsVersion, Versions as TlsVersions,
 };
 pub use value::{
     AcceptProxy, AdminState, BackendName, Cidr, Labels, Name, ProxyOut, Timeout, Weight,
