@@ -167,6 +167,58 @@ enum AcceptProxy {
 struct Tls {
     /// By server name; the first one answers clients that name no other.
     certificates: Vec<String>,
+    /// A client that names a host which no certificate has: `default` (the first one)
+    /// unless written, or `refuse`.
+    #[schema(required = false)]
+    unknown_name: UnknownName,
+    /// `tls1.3` and `tls1.2` unless written.
+    #[schema(required = false, min_items = 1)]
+    versions: Vec<String>,
+    /// As IANA names them; the first one that a client knows is taken.
+    #[schema(required = false, min_items = 1)]
+    suites: Vec<String>,
+    /// Groups in which keys are exchanged, likewise.
+    #[schema(required = false, min_items = 1)]
+    groups: Vec<String>,
+    /// TCP mode only: protocols that clients may choose.
+    #[schema(required = false)]
+    alpn: Vec<String>,
+    /// Absent = clients have none.
+    #[schema(required = false)]
+    client_certificates: ClientCertificates,
+    /// For the handshake alone; the policy's `first_byte` unless written.
+    #[schema(required = false)]
+    handshake_timeout: String,
+    /// How a connection ends when the app ends: `notify` unless written.
+    #[schema(required = false)]
+    close: Close,
+    /// Whether clients get tickets to come back with; `true` unless written.
+    #[schema(required = false)]
+    tickets: bool,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum UnknownName {
+    Default,
+    Refuse,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum Close {
+    Notify,
+    Fast,
+}
+
+/// Who signs the certificates of clients.
+#[derive(ToSchema)]
+struct ClientCertificates {
+    /// Certificates in PEM.
+    ca: String,
+    /// Whether a client without one is refused; `true` unless written.
+    #[schema(required = false)]
+    required: bool,
 }
 
 #[derive(ToSchema)]
@@ -315,6 +367,9 @@ listeners:
 - { name: tls, role: terminator, bind: ':8443', tls: { certificates: [c] }, mode: http, client_ip: forwarded, pool: node,
     http: { versions: [h2], max_header_bytes: 8192, max_headers: 1, max_body_bytes: 1, header_timeout: 1s, response_timeout: 1s,
       trusted_proxies: [10.0.0.0/8], request_id: false, max_concurrent_streams: 1 } }
+- { name: bytes, role: terminator, bind: ':8444', pool: node,
+    tls: { certificates: [c], unknown_name: refuse, versions: [tls1.3], suites: [TLS_AES_128_GCM_SHA256], groups: [x25519], alpn: [mqtt],
+      client_certificates: { ca: '-----BEGIN CERTIFICATE-----', required: false }, handshake_timeout: 1s, close: fast, tickets: false } }
 pools:
 - name: found
   proxy_protocol: { version: v2, authority: true, unique_id: true, crc32c: true, pass: true }
