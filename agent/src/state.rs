@@ -720,13 +720,13 @@ pub(crate) mod tests {
         let versions = [make(0), make(1)];
         let mut snapshot = two_backends();
         snapshot.certificates = versions[0].clone();
-        snapshot.listeners[0].work = Work::Terminate(snapshot::Terminate {
+        snapshot.listeners[0].work = Work::Terminate(Box::new(snapshot::Terminate {
             tls: serde_json::from_value(serde_json::json!({
                 "certificates": snapshot.certificates.iter().map(|c| &c.name).collect::<Vec<_>>(),
             }))
             .unwrap(),
             inside: snapshot::Inside::Tcp,
-        });
+        }));
         let first = snapshot.certificates[0].name.clone();
         let state = State::new(1);
         let (mut after_some, mut kept) = (0, 0);

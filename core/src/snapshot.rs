@@ -111,7 +111,7 @@ pub enum Work {
     /// Relays them.
     Balance,
     /// Terminates TLS.
-    Terminate(Terminate),
+    Terminate(Box<Terminate>),
     /// Answers plain HTTP with a redirect to https.
     Redirect(Redirect),
 }

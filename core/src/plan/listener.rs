@@ -136,16 +136,18 @@ impl Planning<'_> {
 
 fn work(listener: &Listener) -> snapshot::Work {
     match (&listener.tls, listener.redirect, listener.role) {
-        (Some(tls), _, Role::Terminator) => snapshot::Work::Terminate(snapshot::Terminate {
-            tls: tls.clone(),
-            inside: match listener.mode() {
-                Mode::Tcp => snapshot::Inside::Tcp,
-                Mode::Http => snapshot::Inside::Http {
-                    forwarded: listener.client_ip() == ClientIp::Forwarded,
-                    http: listener.http.clone().unwrap_or_default(),
+        (Some(tls), _, Role::Terminator) => {
+            snapshot::Work::Terminate(Box::new(snapshot::Terminate {
+                tls: tls.clone(),
+                inside: match listener.mode() {
+                    Mode::Tcp => snapshot::Inside::Tcp,
+                    Mode::Http => snapshot::Inside::Http {
+                        forwarded: listener.client_ip() == ClientIp::Forwarded,
+                        http: listener.http.clone().unwrap_or_default(),
+                    },
                 },
-            },
-        }),
+            }))
+        }
         (_, Some(redirect), _) => snapshot::Work::Redirect(redirect),
         _ => snapshot::Work::Balance,
     }
