@@ -34,3 +34,4 @@ pub mod simulation;
 pub mod snapshot;
 pub mod tally;
 pub mod tickets;
+pub mod transparent;

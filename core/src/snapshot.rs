@@ -116,6 +116,13 @@ pub enum Work {
     Redirect(Redirect),
 }
 
+impl Work {
+    /// Whether backends are connected to from the client's own address.
+    pub fn is_transparent(&self) -> bool {
+        matches!(self, Self::Terminate(terminate) if terminate.transparent)
+    }
+}
+
 /// TLS, and what is inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminate {
@@ -124,6 +131,9 @@ pub struct Terminate {
     pub tls: Tls,
     /// What the plain bytes are.
     pub inside: Inside,
+    /// Whether backends are connected to from the client's own address.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transparent: bool,
 }
 
 /// What the bytes inside TLS are taken for.

@@ -273,6 +273,7 @@ enum ClientIp {
     Forwarded,
     ProxyV1,
     ProxyV2,
+    Transparent,
     None,
 }
 

@@ -228,6 +228,8 @@ pub enum ClientIp {
     ProxyV1,
     /// A PROXY protocol v2 header, TCP mode.
     ProxyV2,
+    /// As any server does: connections to it come from the client's own address.
+    Transparent,
     /// Not at all.
     None,
 }
@@ -238,7 +240,7 @@ impl ClientIp {
         match self {
             Self::ProxyV1 => Some(Version::V1),
             Self::ProxyV2 => Some(Version::V2),
-            Self::Forwarded | Self::None => None,
+            Self::Forwarded | Self::Transparent | Self::None => None,
         }
     }
 }

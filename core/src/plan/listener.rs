@@ -146,6 +146,7 @@ fn work(listener: &Listener) -> snapshot::Work {
                         http: listener.http.clone().unwrap_or_default(),
                     },
                 },
+                transparent: listener.client_ip() == ClientIp::Transparent,
             }))
         }
         (_, Some(redirect), _) => snapshot::Work::Redirect(redirect),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Place;
+use crate::addr::WrittenAddr;
 use crate::document::index::Index;
 use crate::document::read::Places;
-use crate::document::{AcceptProxy, ClientIp, Listener, Mode, Plain, Role};
+use crate::document::{AcceptProxy, ClientIp, Listener, Mode, Plain, Pool, Role};
 
 pub(super) fn listener(listener: &Listener, index: &Index, places: &Places, at: &mut Place<'_>) {
     names(listener, places, at);
@@ -161,16 +162,20 @@ fn terminator(listener: &Listener, index: &Index, at: &mut Place<'_>) {
     match (listener.mode(), listener.client_ip) {
         (Mode::Tcp, Some(ClientIp::Forwarded)) => at.wrong(
             "/client_ip",
-            "forwarded is made of HTTP headers: write mode: http, or proxy_v1, proxy_v2 or none",
+            "forwarded is made of HTTP headers: write mode: http, or proxy_v1, proxy_v2, \
+             transparent or none",
         ),
         (Mode::Http, Some(ClientIp::ProxyV1 | ClientIp::ProxyV2)) => at.wrong(
             "/client_ip",
             "a PROXY header goes before bytes that are not understood: write mode: tcp, or \
-             forwarded or none",
+             forwarded, transparent or none",
         ),
         _ => {}
     }
     let pool = listener.pool.as_ref().and_then(|name| index.pool(name));
+    if let Some(pool) = pool.filter(|_| listener.client_ip() == ClientIp::Transparent) {
+        transparent(pool, at);
+    }
     if let Some(pool) = pool.filter(|p| p.proxy_protocol.version().is_some()) {
         at.wrong(
             "/pool",
@@ -180,5 +185,47 @@ fn terminator(listener: &Listener, index: &Index, at: &mut Place<'_>) {
                 pool.name
             ),
         );
+    }
+}
+
+/// From a client's address only this host itself can be reached: what another host
+/// answers goes to the client, which knows nothing of that connection.
+fn transparent(pool: &Pool, at: &mut Place<'_>) {
+    let name = &pool.name;
+    if pool.discover.is_some() {
+        at.wrong(
+            "/pool",
+            format!(
+                "pool {name} discovers agents, which are other hosts: with client_ip: transparent \
+                 list processes on this one, such as 127.0.0.1:3000, or write another client_ip"
+            ),
+        );
+    }
+    let mut ports = BTreeMap::new();
+    for backend in &pool.backends {
+        let address = match backend.address {
+            WrittenAddr::Full(address) if address.ip().is_loopback() => address,
+            elsewhere => {
+                at.wrong(
+                    "/pool",
+                    format!(
+                        "client_ip: transparent reaches 127.0.0.0/8 and ::1 only, and pool {name} \
+                         has {elsewhere}: write 127.0.0.1:PORT there and let the app listen on it, \
+                         or write another client_ip"
+                    ),
+                );
+                continue;
+            }
+        };
+        let first = *ports.entry(address.port()).or_insert(address);
+        if first != address {
+            at.wrong(
+                "/pool",
+                format!(
+                    "pool {name} has {first} and {address}: clients of the other family reach \
+                     both at one address, by the port alone, so give each a port of its own"
+                ),
+            );
+        }
     }
 }

@@ -727,3 +727,78 @@ policies: [ { name: q } ]
     );
     assert!(keys("/policies/0/limits").is_empty());
 }
+
+/// A terminator that connects from the clients' addresses to a pool as a row says.
+fn transparent(pool: &str) -> String {
+    format!(
+        "
+listeners:
+- {{ name: l, role: terminator, bind: ':1', accept_proxy: none, mode: http, pool: p,
+    tls: {{ certificates: [c] }}, client_ip: transparent }}
+- {{ name: other, role: terminator, bind: ':2', tls: {{ certificates: [c] }}, pool: other }}
+pools: [ {{ name: p, {pool} }}, {{ name: other, backends: [{{ address: ':9' }}] }} ]
+certificates: [ {{ name: c }} ]
+"
+    )
+}
+
+#[test]
+fn a_clients_address_reaches_processes_on_this_host_only() {
+    let rows = [
+        ("backends: [{ address: '127.0.0.1:9' }]", ""),
+        (
+            "backends: [{ address: '127.8.9.10:9' }, { address: '[::1]:10' }]",
+            "",
+        ),
+        // Checks come from the agent itself.
+        (
+            "backends: [{ address: '127.0.0.1:9' }], health_check: { tcp: {}, port: 10 }",
+            "",
+        ),
+        (
+            "backends: [{ address: ':9' }]",
+            "/listeners/0/pool 127.0.0.1:PORT",
+        ),
+        (
+            "backends: [{ address: '192.0.2.7:9' }]",
+            "/listeners/0/pool 192.0.2.7:9",
+        ),
+        (
+            "backends: [{ address: '127.0.0.1:9' }, { address: '[2001:db8::7]:10' }]",
+            "/listeners/0/pool [2001:db8::7]:10",
+        ),
+        (
+            "backends: [{ address: '127.0.0.1:9' }, { address: '127.0.0.2:9' }]",
+            "/listeners/0/pool port of its own",
+        ),
+        (
+            "backends: [{ address: '[::1]:9' }, { address: '127.0.0.1:9' }]",
+            "/listeners/0/pool port of its own",
+        ),
+        (
+            "discover: { listener: other }, proxy_protocol: v2",
+            "/listeners/0/pool discovers",
+        ),
+        (
+            "backends: [{ address: '127.0.0.1:9' }], proxy_protocol: v2",
+            "/listeners/0/pool client_ip: proxy_v1",
+        ),
+    ];
+    for (pool, mistake) in rows {
+        let found = said(&transparent(pool));
+        let (pointer, word) = mistake.split_once(' ').unwrap_or((mistake, ""));
+        assert_eq!(found.is_empty(), mistake.is_empty(), "{pool}: {found:?}");
+        let at = |said: &String| said.starts_with(pointer) && said.contains(word);
+        assert!(
+            found.is_empty() || found.iter().any(at),
+            "{pool}: {found:?}"
+        );
+        // It is this that is wrong with it.
+        let without = transparent(pool).replace("transparent", "none");
+        let left = said(&without);
+        assert!(
+            left.is_empty() || pool.contains("proxy_protocol"),
+            "{left:?}"
+        );
+    }
+}
