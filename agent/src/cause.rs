@@ -142,6 +142,7 @@ causes! {
     BackendDrained "backend_drained" Policy "the backend drains, and the connection's time had come";
     NotTrusted "not_trusted" Client "a PROXY header is required, and the peer is not in accept_proxy";
     BadProxyHeader "bad_proxy_header" Client "what came is not a PROXY header";
+    ClientAddress "client_address" Client "no connection to the app can come from the client's address";
     NotTls "not_tls" Client "names decide where connections go, and this one does not begin with TLS";
     BadClientHello "bad_client_hello" Client "what came is not a TLS ClientHello";
     NoRoute "no_route" Policy "the client asks for a server name that leads nowhere";

@@ -18,7 +18,7 @@ use crate::facts::{InFlight, Serving};
 use crate::opening::Opening;
 use crate::source::Port;
 use crate::state::{Backend, Pool};
-use crate::{host, sockets, sys};
+use crate::{host, sockets, sys, transparent};
 
 /// A connection to a backend, counted as long as it lives.
 pub(crate) struct Upstream {
@@ -49,7 +49,8 @@ pub(crate) struct Wanted<'a> {
 /// A connection to a backend, as it is made.
 struct Connected {
     stream: TcpStream,
-    port: Port,
+    /// Of the agent's; none from a client's address.
+    port: Option<Port>,
     /// How much of the opening is sent.
     sent: usize,
 }
@@ -122,7 +123,8 @@ impl Wanted<'_> {
         backend: &Backend,
         held: InFlight,
     ) -> Result<Result<Upstream, Cause>, Cause> {
-        match self.try_one(backend.spec.address).await {
+        let client = self.client_as_source()?;
+        match self.try_one(backend.spec.address, client).await {
             Ok(Connected {
                 mut stream,
                 port,
@@ -133,7 +135,7 @@ impl Wanted<'_> {
                 let held = held.with_port(port);
                 Ok(Ok(Upstream { stream, held }))
             }
-            Err(error) => self.failed(backend, &error).map(Err),
+            Err(error) => self.failed(backend, client, &error).map(Err),
         }
     }
 
@@ -235,9 +237,31 @@ impl Wanted<'_> {
         }
     }
 
+    /// The client's address, where backends are connected to from it.
+    fn client_as_source(&self) -> Result<Option<transparent::Source>, Cause> {
+        let is_wanted = self.connection.spec.work.is_transparent();
+        let client = self.connection.live.client().filter(|_| is_wanted);
+        let source = |client| transparent::Source::of(client, self.connection.live.peer);
+        let source = client.map(source).transpose();
+        source.map_err(|not_a_source| {
+            tracing::debug!(%not_a_source, "client refused");
+            Cause::ClientAddress
+        })
+    }
+
     /// Takes note of a connect that failed; answers with what it means for the client.
-    fn failed(&self, backend: &Backend, error: &io::Error) -> Result<Cause, Cause> {
+    fn failed(
+        &self,
+        backend: &Backend,
+        client: Option<transparent::Source>,
+        error: &io::Error,
+    ) -> Result<Cause, Cause> {
         let (facts, passive) = (&backend.facts, self.pool.spec.passive);
+        if let Some(client) = client
+            && let Some(cause) = transparent::failed(client, backend.spec.address, error)
+        {
+            return cause;
+        }
         if sys::is_ours(error) {
             host::tell_want(error, "a connection to a backend");
             return match sys::out_of_ports(error) {
@@ -269,10 +293,19 @@ impl Wanted<'_> {
     }
 
     /// Connects to one backend; from another address where one has no port left.
-    async fn try_one(&self, target: SocketAddr) -> io::Result<Connected> {
+    async fn try_one(
+        &self,
+        target: SocketAddr,
+        client: Option<transparent::Source>,
+    ) -> io::Result<Connected> {
         let source = &self.connection.worker.source;
         let timeouts = &self.connection.spec.policy.timeouts;
         let deadline = engine::now() + timeouts.connect.duration();
+        if let Some(client) = client {
+            return self
+                .connect_as(client, client.target(target), deadline)
+                .await;
+        }
         let mut choices = source.choices(target.ip());
         loop {
             choices -= 1;
@@ -295,7 +328,7 @@ impl Wanted<'_> {
             source.refuse_itself(&stream, target)?;
             return Ok(Connected {
                 stream,
-                port,
+                port: Some(port),
                 sent: 0,
             });
         };
@@ -308,7 +341,32 @@ impl Wanted<'_> {
             Err(elapsed) => return Err(elapsed.into()),
         }
         source.refuse_itself(&stream, target)?;
+        let port = Some(port);
         Ok(Connected { stream, port, sent })
+    }
+
+    /// Connects from the client's address.
+    async fn connect_as(
+        &self,
+        client: transparent::Source,
+        target: SocketAddr,
+        deadline: Instant,
+    ) -> io::Result<Connected> {
+        let socket = transparent::socket(client, target)?;
+        if let Some(time) = self.connection.spec.tcp.user_timeout {
+            sockets::give_up(&socket, Some(time.duration()))?;
+        }
+        let stream = timeout_at(deadline, TcpStream::connect(socket, target)).await??;
+        self.connection
+            .worker
+            .source
+            .refuse_itself(&stream, target)?;
+        transparent::refuse_another(client, &stream)?;
+        Ok(Connected {
+            stream,
+            port: None,
+            sent: 0,
+        })
     }
 
     async fn send_rest(&self, stream: &mut TcpStream, sent: usize) -> Result<(), Cause> {

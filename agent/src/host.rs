@@ -71,12 +71,30 @@ impl Host {
 /// Tells that this host has no descriptor, port or memory left for something: once in a
 /// second, since thousands want it at the same time.
 pub(crate) fn tell_want(error: &io::Error, wanted: &'static str) {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let now = Instant::now();
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-        *last = Some(now);
+    static TOLD: Seldom = Seldom::new();
+    if TOLD.is_time() {
         tracing::error!(%error, wanted, "this host has no room left");
+    }
+}
+
+/// Something that is said once in a second at most, however many connections meet it.
+pub(crate) struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Never said yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Whether to say it, which is then done.
+    pub(crate) fn is_time(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1));
+        if is_time {
+            *last = Some(now);
+        }
+        is_time
     }
 }
 

@@ -38,6 +38,7 @@ mod tallies;
 mod terminator;
 mod tickets;
 mod tls;
+mod transparent;
 mod worker;
 
 use std::process::ExitCode;
@@ -48,20 +49,17 @@ use crate::settings::{Command, Settings};
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
-    let log = match &settings.command {
-        Command::Standalone(standalone) => standalone.common.log,
-        Command::Run(run) => run.common.log,
-    };
-    settings::start_logs(log);
+    settings::start_logs(settings.command.log());
     // A second provider can only be installed by a second call, and this is the only one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     sys::forbid_core_dumps();
 
-    let app = match &settings.command {
-        Command::Standalone(standalone) => app::App::standalone(standalone),
-        Command::Run(run) => app::App::of_fleet(run),
+    let ended = match &settings.command {
+        Command::Standalone(standalone) => app::App::standalone(standalone).and_then(app::App::run),
+        Command::Run(run) => app::App::of_fleet(run).and_then(app::App::run),
+        Command::SetupTransparent(setup) => transparent::setup(setup),
     };
-    match app.and_then(app::App::run) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Plain text: whoever starts an agent by hand reads this, not a log shipper.

@@ -25,6 +25,43 @@ pub(crate) enum Command {
     /// Join a fleet, and run what its control plane says. A restarted agent serves what it ran
     /// last, also while no control plane can be reached.
     Run(Run),
+    /// Make the host's routing rules for `client_ip: transparent`, once after each boot; needs
+    /// CAP_NET_ADMIN, which no running agent does. Says what it did, and does nothing twice.
+    SetupTransparent(SetupTransparent),
+}
+
+impl Command {
+    /// How events are written.
+    pub(crate) fn log(&self) -> LogFormat {
+        match self {
+            Self::Standalone(standalone) => standalone.common.log,
+            Self::Run(run) => run.common.log,
+            Self::SetupTransparent(_) => LogFormat::Text,
+        }
+    }
+}
+
+/// `tidegate-agent setup-transparent`.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct SetupTransparent {
+    /// Take the rules and routes away again.
+    #[arg(long)]
+    pub(crate) remove: bool,
+
+    /// The routing table to use, which is for this alone.
+    #[arg(long, value_name = "N", default_value_t = 7443, value_parser = own_table)]
+    pub(crate) table: u32,
+}
+
+/// A number that is no table of the kernel's own (rtnetlink(7)).
+fn own_table(written: &str) -> Result<u32, String> {
+    match written.parse() {
+        Ok(0 | 253..=255) | Err(_) => Err(
+            "write a number from 1 on; 253, 254 and 255 are the kernel's default, main and local"
+                .into(),
+        ),
+        Ok(table) => Ok(table),
+    }
 }
 
 /// `tidegate-agent run`.
@@ -345,6 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn rules_have_a_table_of_their_own() {
+        assert_eq!(own_table("7443"), Ok(7443));
+        assert_eq!(own_table("1"), Ok(1));
+        for bad in ["0", "253", "254", "255", "-1", "main", ""] {
+            assert!(own_table(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn roles_default_to_both() {
         let parse = |args: &[&str]| {
             let words = ["tidegate-agent", "standalone", "--config", "c"]
@@ -352,7 +398,7 @@ mod tests {
                 .chain(args);
             match Settings::parse_from(words).command {
                 Command::Standalone(standalone) => standalone,
-                Command::Run(_) => panic!("another command"),
+                Command::Run(_) | Command::SetupTransparent(_) => panic!("another command"),
             }
         };
         assert_eq!(parse(&[]).roles().len(), 2);

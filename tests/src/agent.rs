@@ -28,6 +28,7 @@ pub struct Start {
     address: IpAddr,
     state_dir: PathBuf,
     name: String,
+    capabilities: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
     extras: Extras,
@@ -54,6 +55,7 @@ impl Start {
             address,
             state_dir: state_dir.to_owned(),
             name: format!("agent {address}"),
+            capabilities: None,
             arguments: vec![name.into()],
             environment: Vec::new(),
             extras: Extras::default(),
@@ -85,6 +87,13 @@ impl Start {
         self
     }
 
+    /// The only capabilities it has, as `+net_raw,+net_bind_service`; none when empty.
+    #[must_use]
+    pub fn capabilities(mut self, only: &str) -> Self {
+        self.capabilities = Some(format!("-all,{only}").trim_end_matches(',').to_owned());
+        self
+    }
+
     /// How many descriptors it may have.
     #[must_use]
     pub fn max_files(mut self, count: u64) -> Self {
@@ -101,7 +110,16 @@ impl Start {
 
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Agent {
-        let mut command = Command::new(program("tidegate-agent"));
+        let mut command = match &self.capabilities {
+            None => Command::new(program("tidegate-agent")),
+            Some(only) => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--bounding-set={only}"));
+                command.arg(format!("--inh-caps={only}"));
+                command.arg(program("tidegate-agent"));
+                command
+            }
+        };
         command.args(&self.arguments).envs(self.environment);
         let child = Child::spawn(&self.name, command, self.extras)
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));

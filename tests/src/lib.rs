@@ -15,6 +15,7 @@ pub mod child;
 pub mod client;
 pub mod control_plane;
 pub mod crowd;
+pub mod elsewhere;
 pub mod event;
 pub mod fleet;
 pub mod metrics;

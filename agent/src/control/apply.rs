@@ -21,6 +21,7 @@ use crate::probe::Probes;
 use crate::relay::pipe;
 use crate::state::{Active, State};
 use crate::tls::Keys;
+use crate::transparent;
 use crate::worker::Workers;
 
 /// Everything that follows a snapshot.
@@ -92,6 +93,7 @@ impl Applier {
         let sockets = each.saturating_mul(workers);
         let fits = self.descriptors.check(sockets);
         fits.map_err(|mistake| vec![mistake])?;
+        transparent::check(&snapshot)?;
         let prepared = self.listeners.prepare(&snapshot.listeners, workers);
         let (mut active, prepared) = match (self.state.prepare(snapshot, keys, start), prepared) {
             (Ok(active), Ok(prepared)) => (active, prepared),

@@ -82,7 +82,7 @@ impl Stage {
         ];
         match Settings::parse_from(words).command {
             Command::Run(run) => run,
-            Command::Standalone(_) => panic!("another command"),
+            Command::Standalone(_) | Command::SetupTransparent(_) => panic!("another command"),
         }
     }
 

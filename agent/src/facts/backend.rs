@@ -352,9 +352,9 @@ impl InFlight {
         })
     }
 
-    /// With the source port that it takes.
-    pub(crate) fn with_port(mut self, port: Port) -> Self {
-        self.port = Some(port);
+    /// With the source port that it takes of the agent's, if it does.
+    pub(crate) fn with_port(mut self, port: Option<Port>) -> Self {
+        self.port = port;
         self
     }
 

@@ -50,4 +50,5 @@ mod tiers;
 mod timers;
 mod tls;
 mod transfers;
+mod transparent;
 mod whoami;
