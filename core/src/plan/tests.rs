@@ -1,7 +1,7 @@
 use super::*;
 use crate::document::{AllDown, Backups, Bounded, CheckKind, Passive, Plain};
 use crate::health::Start;
-use crate::snapshot::Work;
+use crate::snapshot::{Inside, Work};
 use proptest::prelude::*;
 
 const CHAIN: &str = "-----BEGIN CERTIFICATE-----\n";
@@ -619,4 +619,24 @@ fn planning_for_many_agents_looks_at_the_fleet_once() {
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
     let seen = planner.plan(&facts.agents[0]).unwrap();
     assert_eq!(seen.pools[0].backends.len(), 5002);
+}
+
+#[test]
+fn a_transparent_listener_says_so_in_its_snapshot_and_announces_nothing() {
+    let facts = facts();
+    let mut document = fleet_document();
+    let snapshot = |document: &Document| plan(document, &facts, &facts.agents[2]).unwrap();
+    assert!(!snapshot(&document).listeners[0].work.is_transparent());
+    document.listeners[1].client_ip = Some(crate::document::ClientIp::Transparent);
+    let planned = snapshot(&document);
+    let listener = &planned.listeners[0];
+    assert!(listener.work.is_transparent());
+    assert_eq!(listener.announce, None);
+    let Work::Terminate(terminate) = &listener.work else {
+        panic!("{:?}", listener.work);
+    };
+    // What a client says about itself is taken out all the same.
+    let forwarded = Inside::Http { forwarded: false };
+    assert_eq!(terminate.inside, forwarded);
+    assert_eq!(Snapshot::decode(&planned.encode()).unwrap(), planned);
 }
