@@ -215,6 +215,42 @@ async fn two_hundred_clients_with_one_source_port_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_every_port_takes_none_from_others() {
+    let name = "transparent::a_client_that_has_every_port_takes_none_from_others";
+    if !entered(name, &[("net.ipv4.ip_local_port_range", "40000 40003")]).await {
+        return;
+    }
+    let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
+    assert!(setup(&[]).status.success());
+    let mut document = document(&stage);
+    for pool in document["pools"].as_array_mut().unwrap() {
+        pool["health_check"]["interval"] = json!("1h");
+    }
+    let agent = serve(&stage, &document).await;
+    let open = async |client: &str| {
+        let stream = elsewhere.connect_from(client, here(0, TCP)).await;
+        let mut tls = stage
+            .client(0)
+            .tls_over(stream.unwrap(), HOST)
+            .await
+            .unwrap();
+        let heard = within("a byte, or the end", tls.read_u8()).await;
+        heard.is_ok().then_some(tls)
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(open("198.51.100.7").await.expect("there is a port"));
+    }
+    let from = agent.log_len();
+    assert!(open("198.51.100.7").await.is_none());
+    let closed = agent.await_closed(from, |_| true).await;
+    assert_eq!(closed.cause(), "internal", "{closed:?}");
+    assert!(open("198.51.100.8").await.is_some());
+    drop(held);
+    assert_eq!(failures(&agent).await, 0.0);
+}
+
+#[tokio::test]
 async fn what_the_host_lacks_is_said_and_refused_until_it_is_there() {
     let name = "transparent::what_the_host_lacks_is_said_and_refused_until_it_is_there";
     if !entered(name, &[]).await {
