@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
+use tidegate_core::addr::ClientAddr;
 use tidegate_core::document::Http;
 use tidegate_core::forwarded::{self, Forwarding, Proto};
 use tidegate_core::framing;
@@ -264,15 +265,21 @@ impl<'a> Exchange<'a> {
             opening: &opening,
             spoken: None,
         };
+        // Where the app sees the client's own address, nobody else is to be taken for it.
+        let is_transparent = connection.spec.work.is_transparent();
+        let client = connection.live.client().filter(|_| is_transparent);
+        let client = client.map(ClientAddr::ip);
         let leasing = async {
             loop {
                 let (backend, held) = wanted.next(tried, last).await?;
-                let held = match Lease::kept(&backend, held) {
+                let held = match Lease::kept(&backend, client, held) {
                     Ok(lease) => return Ok(lease),
                     Err(held) => held,
                 };
                 match wanted.open(&backend, held).await? {
-                    Ok(upstream) => return Lease::over(upstream, backend.spec.address).await,
+                    Ok(upstream) => {
+                        return Lease::over(upstream, backend.spec.address, client).await;
+                    }
                     Err(cause) => last = Some(cause),
                 }
             }

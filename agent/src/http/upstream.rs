@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::worker::Worker;
 
 /// Kept for one backend by one thread, at most.
 const MOST: usize = 256;
+/// The same, where connections serve one client only.
+const MOST_OF_ONE: usize = 4;
 /// How long one is kept that the app says nothing about.
 const REST: Duration = Duration::from_secs(60);
 /// Of an answer that its client does not take: as much again is on its way to it.
@@ -42,10 +44,13 @@ thread_local! {
     static KEPT: RefCell<Shelf> = RefCell::default();
 }
 
+/// What a connection leads to: a backend, where it was when the connection was made; and
+/// where it comes from, when that is the client that it may serve.
+type Place = (*const BackendFacts, SocketAddr, Option<IpAddr>);
+
 #[derive(Default)]
 struct Shelf {
-    /// By what it leads to: a backend, where it was when the connection was made.
-    kept: HashMap<(*const BackendFacts, SocketAddr), Vec<Kept>>,
+    kept: HashMap<Place, Vec<Kept>>,
     /// Whether somebody sweeps.
     swept: bool,
 }
@@ -57,6 +62,8 @@ struct Kept {
     /// Its facts must live as long: they are what it is found by.
     backend: Arc<BackendFacts>,
     address: SocketAddr,
+    /// The only client that it serves, of whom the app sees the address.
+    client: Option<IpAddr>,
     rest: Duration,
     /// When it is let go, at rest.
     until: Instant,
@@ -73,8 +80,12 @@ pub(super) struct Lease {
 
 impl Lease {
     /// One that is kept, if there is one.
-    pub(super) fn kept(backend: &Backend, held: InFlight) -> Result<Self, InFlight> {
-        match take(backend) {
+    pub(super) fn kept(
+        backend: &Backend,
+        client: Option<IpAddr>,
+        held: InFlight,
+    ) -> Result<Self, InFlight> {
+        match take(backend, client) {
             Some(kept) => Ok(Self {
                 kept,
                 held,
@@ -85,7 +96,11 @@ impl Lease {
     }
 
     /// A new one.
-    pub(super) async fn over(upstream: Upstream, address: SocketAddr) -> Result<Self, Cause> {
+    pub(super) async fn over(
+        upstream: Upstream,
+        address: SocketAddr,
+        client: Option<IpAddr>,
+    ) -> Result<Self, Cause> {
         let Upstream { stream, mut held } = upstream;
         let (sender, driver) = http1::Builder::new()
             .preserve_header_case(true)
@@ -105,6 +120,7 @@ impl Lease {
             _port: held.take_port(),
             backend: Arc::clone(&held.backend),
             address,
+            client,
             rest: REST,
             until: engine::now(),
             _driver: AbortOnDrop(driver),
@@ -148,8 +164,8 @@ impl Lease {
     }
 }
 
-fn take(backend: &Backend) -> Option<Kept> {
-    let key = (Arc::as_ptr(&backend.facts), backend.spec.address);
+fn take(backend: &Backend, client: Option<IpAddr>) -> Option<Kept> {
+    let key = (Arc::as_ptr(&backend.facts), backend.spec.address, client);
     KEPT.with_borrow_mut(|shelf| {
         let kept = shelf.kept.get_mut(&key)?;
         // One whose request's body is still on its way is not ready.
@@ -159,10 +175,15 @@ fn take(backend: &Backend) -> Option<Kept> {
 }
 
 fn put(kept: Kept, worker: &Arc<Worker>) {
-    let key = (Arc::as_ptr(&kept.backend), kept.address);
+    let key = (Arc::as_ptr(&kept.backend), kept.address, kept.client);
+    let most = if kept.client.is_some() {
+        MOST_OF_ONE
+    } else {
+        MOST
+    };
     let surplus = KEPT.with_borrow_mut(|shelf| {
         let there = shelf.kept.entry(key).or_default();
-        let surplus = (there.len() >= MOST).then(|| there.remove(0));
+        let surplus = (there.len() >= most).then(|| there.remove(0));
         there.push(kept);
         surplus
     });
