@@ -376,31 +376,6 @@ async fn slow_clients_hold_memory_and_not_the_others_up() {
 }
 
 #[tokio::test]
-async fn a_connection_at_rest_holds_no_buffers_and_serves_again() {
-    const MANY: u8 = 100;
-    let stage = Stage::new();
-    let (agent, _app) = served(&stage, json!({})).await;
-    let mut kept = Vec::new();
-    for index in 0..MANY {
-        let mut http = stage.client(index).http(stage.front(), HOST).await.unwrap();
-        assert_eq!(http.get("/health").await.unwrap().status, 200);
-        kept.push(http);
-    }
-    let busy = proc::memory_kib(agent.pid());
-    // What is allocated anew may come from what they have given back.
-    until("they have given their buffers back", async || {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        proc::memory_kib(agent.pid()) <= busy
-    })
-    .await;
-    for http in &mut kept {
-        assert_eq!(http.get("/health").await.unwrap().status, 200);
-        assert_eq!(http.get("/health").await.unwrap().status, 200);
-    }
-    assert!(agent.closed_since(0).is_empty());
-}
-
-#[tokio::test]
 async fn bodies_stream_both_ways_in_flat_memory() {
     // Unoptimised programs would take minutes for 5 GiB.
     let size: u64 = if cfg!(debug_assertions) {
