@@ -34,17 +34,27 @@ pub(crate) async fn give_back(state: Arc<State>) {
 #[derive(Default)]
 struct Crowd {
     most: u64,
+    /// Whether those who are left are the last of a crowd.
+    is_rest: bool,
+    /// Whether somebody has left at the last look: what they held may have been freed only
+    /// after it.
+    again: bool,
 }
 
 impl Crowd {
-    /// Whether at least half of the most have left, and they were many.
+    /// Whether at least half of the most have left, and they were many, or what was left
+    /// of many.
     fn has_left(&mut self, live: u64) -> bool {
         self.most = self.most.max(live);
-        let left = self.most >= CROWD && live <= self.most / 2;
+        self.is_rest |= self.most >= CROWD;
+        let left = self.is_rest && self.most > 0 && live <= self.most / 2;
         if left {
             self.most = live;
+            self.is_rest = live > 0;
+            self.again = true;
+            return true;
         }
-        left
+        std::mem::take(&mut self.again)
     }
 }
 
@@ -55,11 +65,14 @@ mod tests {
     #[test]
     fn memory_is_given_back_each_time_half_of_a_crowd_has_left() {
         let mut crowd = Crowd::default();
-        let looks = [0, 90, 0, 5000, 4000, 2500, 2400, 1300, 1200, 150, 0];
+        let looks = [
+            0, 90, 0, 5000, 4000, 2500, 2400, 1300, 1200, 150, 70, 60, 40, 0, 0, 0, 90, 0,
+        ];
         let left: Vec<_> = looks
             .into_iter()
             .filter(|live| crowd.has_left(*live))
             .collect();
-        assert_eq!(left, [2500, 1200, 150, 0]);
+        // 2400, 60 and the second 0: once more after somebody has left.
+        assert_eq!(left, [2500, 2400, 1200, 150, 70, 60, 0, 0]);
     }
 }

@@ -726,6 +726,7 @@ pub(crate) mod tests {
             }))
             .unwrap(),
             inside: snapshot::Inside::Tcp,
+            transparent: false,
         }));
         let first = snapshot.certificates[0].name.clone();
         let state = State::new(1);

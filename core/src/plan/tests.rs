@@ -1,5 +1,5 @@
 use super::*;
-use crate::document::{AllDown, Backups, Bounded, CheckKind, Passive, Plain};
+use crate::document::{AllDown, Backups, Bounded, CheckKind, Http, Passive, Plain};
 use crate::health::Start;
 use crate::snapshot::{Inside, Work};
 use proptest::prelude::*;
@@ -636,7 +636,10 @@ fn a_transparent_listener_says_so_in_its_snapshot_and_announces_nothing() {
         panic!("{:?}", listener.work);
     };
     // What a client says about itself is taken out all the same.
-    let forwarded = Inside::Http { forwarded: false };
+    let forwarded = Inside::Http {
+        forwarded: false,
+        http: Http::default(),
+    };
     assert_eq!(terminate.inside, forwarded);
     assert_eq!(Snapshot::decode(&planned.encode()).unwrap(), planned);
 }
