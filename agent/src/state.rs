@@ -505,9 +505,10 @@ fn rules(spec: &snapshot::Pool, source: Option<&Source>) -> Rules {
     }
 }
 
-/// What is known of a backend holds for what was checked until now. One that is back,
-/// from maintenance or from elsewhere in the document, takes traffic when `rise` checks
-/// have passed; one at another address is new, and begins like any that is.
+/// What is known of a backend holds for what was checked until now. One that is back
+/// from maintenance takes traffic when `rise` checks have passed. One at another address,
+/// or that was not in the pool meanwhile, is new and begins like any that is: also when
+/// a connection has kept its facts, which must decide nothing.
 fn distrust_unchecked(before: Option<&Pool>, now: &Pool) {
     let before = before.iter().flat_map(|pool| &pool.backends);
     let before: HashMap<_, _> = before.map(|b| (Arc::as_ptr(&b.facts), &b.spec)).collect();
@@ -518,12 +519,13 @@ fn distrust_unchecked(before: Option<&Pool>, now: &Pool) {
             continue;
         }
         match before.get(&Arc::as_ptr(facts)) {
-            Some(before) if addresses(before) != addresses(spec) => {
-                facts.forget(&now.spec, spec.start);
+            Some(before) if addresses(before) == addresses(spec) => {
+                // Nobody has asked it meanwhile.
+                if before.admin == AdminState::Maintenance {
+                    facts.forget(&now.spec, Start::Down);
+                }
             }
-            Some(before) if before.admin != AdminState::Maintenance => {}
-            // Nobody has asked it meanwhile.
-            Some(_) | None => facts.forget(&now.spec, Start::Down),
+            Some(_) | None => facts.forget(&now.spec, spec.start),
         }
     }
 }
@@ -649,12 +651,13 @@ pub(crate) mod tests {
         run(&state, elsewhere);
         assert!(a.is_up(), "another one, of which nothing is known");
 
+        failed(&b);
         let mut without_b = two_backends();
         without_b.pools[0].backends.truncate(1);
         run(&state, without_b);
         let pool = run(&state, two_backends());
         assert!(Arc::ptr_eq(&pool.backends[1].facts, &b));
-        assert!(!b.is_up(), "nobody has asked it meanwhile");
+        assert!(b.is_up(), "as if no connection had kept it");
 
         let mut retuned = two_backends();
         retuned.pools[0].backends[0].weight = 7.try_into().unwrap();
