@@ -311,7 +311,7 @@ pub(crate) struct Row {
 #[derive(Default, Serialize)]
 struct TlsRow {
     version: &'static str,
-    suite: String,
+    suite: &'static str,
     group: Option<&'static str>,
     resumed: bool,
     server_name: Option<String>,
@@ -556,7 +556,7 @@ fn access_event(connection: &Connection, cause: Cause) {
         connect_ms = row.connect_ms,
         handshake_ms = row.handshake_ms,
         tls_version = tls.map(|tls| tls.version),
-        tls_suite = tls.map(|tls| tls.suite.as_str()),
+        tls_suite = tls.map(|tls| tls.suite),
         tls_group = tls.and_then(|tls| tls.group),
         tls_resumed = tls.map(|tls| tls.resumed),
         server_name = tls.and_then(|tls| tls.server_name.as_deref()),

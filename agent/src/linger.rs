@@ -1,26 +1,30 @@
 //! Closing after a last word: with something unread the kernel would reset, and the
-//! client may not have our word by then.
+//! client may not have our word by then (RFC 9112 section 9.6).
 
+use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::engine::{self, TcpStream, timeout_at};
+use crate::engine::{self, timeout_at};
 
-/// What is read that nobody wants, at most, in bytes and time.
-const MOST: u64 = 64 << 10;
+/// What is read of a few more packets that nobody wants, in bytes.
+pub(crate) const LITTLE: u64 = 64 << 10;
+/// How long it may take.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Ends our direction, and reads until the client ends or has had its time.
-pub(crate) async fn linger(client: TcpStream) {
-    if client.end().is_err() {
-        return;
-    }
-    let deadline = engine::now() + LONGEST;
+/// Ends our direction, and reads until the client ends, or has had its time or sent `most`
+/// bytes.
+pub(crate) async fn linger<S>(mut client: S, most: u64)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let reading = async {
-        let (mut buffer, mut client) = ([0; 4096], client.take(MOST));
-        while client.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+        client.shutdown().await?;
+        let (mut buffer, mut client) = ([0; 4096], client.take(most));
+        while client.read(&mut buffer).await? > 0 {}
+        io::Result::Ok(())
     };
     // Whatever came of it: the word is sent.
-    let _ = timeout_at(deadline, reading).await;
+    let _ = timeout_at(engine::now() + LONGEST, reading).await;
 }

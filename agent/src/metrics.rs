@@ -1,6 +1,7 @@
 //! Prometheus metrics, gathered from the facts when somebody asks: the data
 //! path only counts in atomics it owns. No client is ever a label.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,57 +120,47 @@ impl Metrics {
                 ]
             }),
         )?;
-        let by = |page: &mut Page<'_>, name, help, label, rows: Vec<(&str, &str, u64)>| {
-            let rows = rows
-                .into_iter()
-                .map(|(listener, value, count)| ([("listener", listener), (label, value)], count));
-            page.counters(name, help, rows)
-        };
-        let failed = rows(&all, |counted| {
-            counted.failed.iter().map(|(k, n)| (*k, *n)).collect()
-        });
-        by(
-            page,
-            "handshake_failures",
-            "TLS handshakes that failed, by why",
-            "reason",
-            failed,
-        )?;
-        let versions = rows(&all, |c| c.versions.iter().map(|(k, n)| (*k, *n)).collect());
-        by(
-            page,
-            "handshake_versions",
-            "TLS handshakes by version",
-            "version",
-            versions,
-        )?;
-        let suites = rows(&all, |c| {
-            c.suites.iter().map(|(k, n)| (k.as_str(), *n)).collect()
-        });
-        by(
-            page,
-            "handshake_suites",
-            "TLS handshakes by suite",
-            "suite",
-            suites,
-        )?;
-        let groups = rows(&all, |c| c.groups.iter().map(|(k, n)| (*k, *n)).collect());
-        by(
-            page,
-            "handshake_groups",
-            "TLS handshakes by group",
-            "group",
-            groups,
-        )?;
-        let names = rows(&all, |c| {
-            c.names.iter().map(|(k, n)| (k.as_str(), *n)).collect()
-        });
-        by(
-            page,
+        type Counts = fn(&Counted) -> &BTreeMap<&'static str, u64>;
+        let named: [(&str, &str, &str, Counts); 4] = [
+            (
+                "handshake_failures",
+                "TLS handshakes that failed, by why",
+                "reason",
+                |counted| &counted.failed,
+            ),
+            (
+                "handshake_versions",
+                "TLS handshakes by version",
+                "version",
+                |counted| &counted.versions,
+            ),
+            (
+                "handshake_suites",
+                "TLS handshakes by suite",
+                "suite",
+                |counted| &counted.suites,
+            ),
+            (
+                "handshake_groups",
+                "TLS handshakes by group",
+                "group",
+                |counted| &counted.groups,
+            ),
+        ];
+        for (name, help, label, counts) in named {
+            let rows = all.iter().flat_map(|(listener, counted)| {
+                let counts = counts(counted).iter();
+                counts.map(|(value, n)| ([("listener", *listener), (label, *value)], *n))
+            });
+            page.counters(name, help, rows)?;
+        }
+        page.counters(
             "handshake_names",
             "TLS handshakes by the name asked for, as a certificate has it",
-            "name",
-            names,
+            all.iter().flat_map(|(listener, counted)| {
+                let names = counted.names.iter();
+                names.map(|(name, n)| ([("listener", *listener), ("name", name.as_str())], *n))
+            }),
         )?;
         page.histograms(
             "handshake_seconds",
@@ -423,19 +414,6 @@ impl Page<'_> {
         }
         Ok(())
     }
-}
-
-/// What was counted under names, for each listener.
-fn rows<'a>(
-    all: &'a [(&'a str, Counted)],
-    of: impl Fn(&'a Counted) -> Vec<(&'a str, u64)>,
-) -> Vec<(&'a str, &'a str, u64)> {
-    all.iter()
-        .flat_map(|(listener, counted)| {
-            let named = of(counted).into_iter();
-            named.map(|(name, count)| (*listener, name, count))
-        })
-        .collect()
 }
 
 fn identity(backend: &BackendFacts) -> [(&str, &str); 2] {

@@ -17,7 +17,6 @@ use crate::engine::TcpStream;
 use crate::proxy::Arrival;
 use crate::relay::with_scratch;
 use crate::state::{Listener, Target};
-use crate::tls::Agreed;
 
 /// What a client said before anything was connected.
 #[derive(Default)]
@@ -135,7 +134,6 @@ impl Opening {
             destination: arrival.ends.destination,
         };
         let tls = connection.live.tls();
-        let suite = tls.map(Agreed::suite).unwrap_or_default();
         // A terminator tells its app all that it knows; a balancer what the pool says.
         let all = tls.is_some();
         let wanted = target.pool.spec.extensions;
@@ -156,7 +154,7 @@ impl Opening {
             alpn: tls.and_then(|tls| tls.alpn.as_deref()),
             ssl: tls.map(|tls| Ssl {
                 version: tls.version(),
-                cipher: &suite,
+                cipher: tls.suite(),
                 client_certificate: tls.client.is_some(),
                 common_name: tls.client.as_ref().and_then(|c| c.common_name.as_deref()),
             }),

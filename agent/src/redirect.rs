@@ -17,7 +17,7 @@ use tidegate_core::redirect::{challenge, location};
 use crate::cause::{Cause, Phase, Served};
 use crate::connection::Connection;
 use crate::engine::{HyperTimer, TcpStream, timeout_at};
-use crate::linger::linger;
+use crate::linger::{LITTLE, linger};
 use crate::proxy;
 use crate::state::{Listener, State};
 
@@ -63,7 +63,7 @@ async fn answer_one(client: TcpStream, connection: &Connection, redirect: Redire
         Ok(parts) => {
             let client = parts.io.into_inner();
             if has_body.get() {
-                linger(client).await;
+                linger(client, LITTLE).await;
             }
             Ok(Cause::Answered)
         }

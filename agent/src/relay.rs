@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tidegate_core::document::Close;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use self::direction::with_scratch;
@@ -157,11 +158,11 @@ impl End for tls::Stream {
     }
 
     fn ends_by_closing(&self) -> bool {
-        self.close() == tls::Close::Fast
+        self.close() == Close::Fast
     }
 
     fn leaves_with_other(&self) -> bool {
-        self.close() == tls::Close::Fast
+        self.close() == Close::Fast
     }
 
     fn is_reset(&self, cx: &Context<'_>) -> bool {

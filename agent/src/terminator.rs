@@ -10,7 +10,7 @@ use crate::cause::{Cause, Phase, Served};
 use crate::connect::{Tried, Upstream, Wanted};
 use crate::connection::Connection;
 use crate::engine::{self, TcpStream, timeout_at};
-use crate::linger::linger;
+use crate::linger::{LITTLE, linger};
 use crate::opening::{Opening, Spoken};
 use crate::proxy::{self, Arrival};
 use crate::state::Listener;
@@ -49,16 +49,18 @@ enum Prepared {
 }
 
 async fn prepare(
-    client: TcpStream,
+    mut client: TcpStream,
     connection: &mut Connection,
     listener: Arc<Listener>,
     terms: Arc<tls::Terms>,
 ) -> Result<Prepared, Cause> {
     let deadline = connection.first_byte_deadline();
-    let decrypting = decrypt(client, connection, listener, terms, deadline);
-    let (client, arrival, listener) = timeout_at(deadline, decrypting)
+    let arriving = proxy::arrival(&mut client, connection);
+    let arrival = timeout_at(deadline, arriving)
         .await
         .unwrap_or_else(|_| Err(connection.too_late()))?;
+    let listener = connection.admit(arrival.ends.client, listener)?;
+    let client = decrypt(client, connection, &terms, deadline).await?;
     if let Work::Terminate(terminate) = &listener.spec.work
         && let Inside::Http { .. } = terminate.inside
     {
@@ -70,33 +72,31 @@ async fn prepare(
     Ok(Prepared::Bytes { client, upstream })
 }
 
-/// From the socket to a TLS session with an admitted client.
+/// From an admitted client's socket to its TLS session.
 async fn decrypt(
-    mut client: TcpStream,
-    connection: &mut Connection,
-    listener: Arc<Listener>,
-    terms: Arc<tls::Terms>,
+    client: TcpStream,
+    connection: &Connection,
+    terms: &tls::Terms,
     deadline: Instant,
-) -> Result<(tls::Stream, Arrival, Arc<Listener>), Cause> {
-    let arrival = proxy::arrival(&mut client, connection).await?;
-    let listener = connection.admit(arrival.ends.client, listener)?;
+) -> Result<tls::Stream, Cause> {
     connection.enter(Phase::Handshake);
     let deadline = match terms.timeout {
         Some(time) => deadline.min(engine::now() + time),
         None => deadline,
     };
-    let shaking = timeout_at(deadline, tls::shake(client, &terms)).await;
+    let shaking = timeout_at(deadline, tls::shake(client, terms)).await;
     match shaking.map_err(|_| connection.too_late())? {
         Ok((stream, agreed)) => {
             let name = terms.certified_name(agreed.server_name.as_ref());
             connection.shaken(agreed, name);
-            Ok((stream, arrival, listener))
+            Ok(stream)
         }
         Err(Unshaken { failure, told }) => {
             connection.handshake_failed(failure.reason());
-            tracing::debug!(client = %arrival.ends.client, %failure, "handshake failed");
+            tracing::debug!(client = ?connection.live.client(), %failure, "handshake failed");
+            // Beyond the deadline, which is for those who may still be served.
             if let Some(client) = told {
-                linger(client).await;
+                linger(client, LITTLE).await;
             }
             Err(Cause::from(&failure))
         }

@@ -17,5 +17,5 @@ pub(crate) use self::certificates::{Identities, identities};
 pub(crate) use self::counts::{BOUNDS_MS, Counted, Handshakes, Times};
 pub(crate) use self::handshake::{Failure, Terms, Unshaken, shake};
 pub(crate) use self::keys::Keys;
-pub(crate) use self::stream::{Close, Stream};
+pub(crate) use self::stream::Stream;
 pub(crate) use self::terms::terms;

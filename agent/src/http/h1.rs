@@ -2,7 +2,6 @@
 //! connection at rest is its stream and nothing else, and holds none of its buffers.
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,17 +10,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tidegate_core::document::Http;
 use tidegate_core::framing::Framing;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::counted::{Activity, Counted};
 use super::exchange::{Exchange, Upgrade};
 use super::{cause_of, died_of_age};
 use crate::cause::{Cause, Phase};
 use crate::engine::{self, sleep_until, timeout_at};
+use crate::linger::linger;
 use crate::tls;
 
 /// From one look at a connection to the next; after as much rest its buffers go.
 const LOOK: Duration = Duration::from_secs(1);
+/// Of a body that was refused, as much as comes while we linger.
+const WHOLE: u64 = u64::MAX;
 /// For the answer to a head that took too long.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// RFC 9110 section 15.5.9.
@@ -79,7 +81,7 @@ pub(super) async fn serve(
             Err(cause) => {
                 if cause == Cause::BadRequest {
                     let io = serving.into_parts().io.into_inner();
-                    Box::pin(linger(io.into_stream())).await;
+                    Box::pin(linger(io.into_stream(), WHOLE)).await;
                 }
                 return Err(cause);
             }
@@ -93,7 +95,7 @@ pub(super) async fn serve(
             }
             (Turn::Ended, None) => {
                 if !activity.rests() {
-                    Box::pin(linger(io.into_stream())).await;
+                    Box::pin(linger(io.into_stream(), WHOLE)).await;
                 }
                 return Ok(End::Closed);
             }
@@ -193,18 +195,6 @@ async fn farewell(mut io: Counted) {
     };
     // Who is that slow may not hear it.
     let _said = timeout_at(engine::now() + FAREWELL, saying).await;
-}
-
-/// Takes in for a while what nobody wants, a body that was refused above all: closed
-/// with bytes unread, a socket resets, and the answer may be lost (RFC 9112 section 9.6).
-async fn linger(mut stream: tls::Stream) {
-    let mut room = [0; 4096];
-    let reading = async {
-        stream.shutdown().await?;
-        while stream.read(&mut room).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _rest = timeout_at(engine::now() + FAREWELL, reading).await;
 }
 
 /// When and why the connection ends if nothing more happens.

@@ -3,6 +3,9 @@
 
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 use tidegate_core::client_hello::ServerName;
+use tidegate_core::document::{Group, Suite};
+
+use super::terms;
 
 /// What a handshake has come to.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ impl Agreed {
     }
 
     /// The suite's name.
-    pub(crate) fn suite(&self) -> String {
+    pub(crate) fn suite(&self) -> &'static str {
         suite(self.suite)
     }
 
@@ -44,7 +47,7 @@ impl Agreed {
 }
 
 /// A version's name.
-pub(super) fn version(version: ProtocolVersion) -> &'static str {
+fn version(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
         ProtocolVersion::TLSv1_2 => "TLSv1.2",
@@ -53,20 +56,15 @@ pub(super) fn version(version: ProtocolVersion) -> &'static str {
 }
 
 /// A suite's name.
-pub(super) fn suite(suite: CipherSuite) -> String {
-    let name = suite.as_str().unwrap_or("other");
-    match name.strip_prefix("TLS13_") {
-        Some(rest) => format!("TLS_{rest}"),
-        None => name.to_owned(),
-    }
+fn suite(suite: CipherSuite) -> &'static str {
+    let is = |one: &&Suite| terms::suite(**one).suite() == suite;
+    Suite::ALL.iter().find(is).map_or("other", |one| one.name())
 }
 
 /// A group's name.
-pub(super) fn group(group: NamedGroup) -> &'static str {
-    match group {
-        NamedGroup::X25519 => "x25519",
-        other => other.as_str().unwrap_or("other"),
-    }
+fn group(group: NamedGroup) -> &'static str {
+    let is = |one: &&Group| terms::group(**one).name() == group;
+    Group::ALL.iter().find(is).map_or("other", |one| one.name())
 }
 
 impl Client {

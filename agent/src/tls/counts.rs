@@ -28,7 +28,7 @@ pub(crate) struct Counted {
     /// By why.
     pub(crate) failed: BTreeMap<&'static str, u64>,
     pub(crate) versions: BTreeMap<&'static str, u64>,
-    pub(crate) suites: BTreeMap<String, u64>,
+    pub(crate) suites: BTreeMap<&'static str, u64>,
     pub(crate) groups: BTreeMap<&'static str, u64>,
     /// By name as a certificate has it, `other` for those that none has, `none`.
     pub(crate) names: BTreeMap<String, u64>,
@@ -60,13 +60,14 @@ impl Handshakes {
             (Some(_), Some(name)) => name,
             (Some(_), None) => "other",
         };
-        let is_full = counted.names.len() >= MOST_NAMES;
-        let name = if is_full && !counted.names.contains_key(name) {
-            "other"
-        } else {
-            name
-        };
-        *counted.names.entry(name.to_owned()).or_default() += 1;
+        match counted.names.get_mut(name) {
+            Some(count) => *count += 1,
+            None => {
+                let is_full = counted.names.len() >= MOST_NAMES;
+                let name = if is_full { "other" } else { name };
+                *counted.names.entry(name.to_owned()).or_default() += 1;
+            }
+        }
         counted.times.add(took);
     }
 

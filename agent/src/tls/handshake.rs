@@ -12,11 +12,12 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig};
 use tidegate_core::client_hello::{self, Read, ServerName};
+use tidegate_core::document::Close;
 
 use super::agreed::{Agreed, Client};
 use super::certificates::Certificates;
 use super::session::Session;
-use super::stream::{Close, Shaken, Stream};
+use super::stream::{Shaken, Stream};
 use crate::engine::{self, TcpStream};
 use crate::relay::with_scratch;
 

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::RecvFlags;
+use tidegate_core::document::Close;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::record::{self, MOST_ADDED, MOST_BYTES, MOST_CONTENT, Place};
@@ -20,16 +21,6 @@ use crate::relay::Held;
 /// Content that is sealed before it is sent: more would only be kept waiting.
 const MOST_AT_ONCE: usize = 256 << 10;
 const SCRATCH: usize = MOST_AT_ONCE + MOST_BYTES + (MOST_AT_ONCE / MOST_CONTENT + 2) * MOST_ADDED;
-
-/// How a connection says that it ends (RFC 8446 section 6.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Close {
-    /// With close_notify, so that the client knows that all has come.
-    #[default]
-    Notify,
-    /// With the socket's end alone, and without waiting for the client's.
-    Fast,
-}
 
 /// A client's connection, decrypted.
 pub(crate) struct Stream {

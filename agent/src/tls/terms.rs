@@ -11,13 +11,12 @@ use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 use tidegate_core::document::{
-    self, ClientCertificates, Group, Mistake, Protocol, Suite, Timeout, TlsVersion, UnknownName,
+    ClientCertificates, Group, Mistake, Protocol, Suite, Timeout, TlsVersion, UnknownName,
 };
 use tidegate_core::snapshot::{Inside, Listener, Work};
 
 use super::certificates::{Certificates, Identities};
 use super::handshake::Terms;
-use super::stream::Close;
 use crate::tickets::Tickets;
 
 /// What a listener needs to shake hands; `None` where it does not decrypt.
@@ -77,10 +76,7 @@ pub(crate) fn terms(
         config: Arc::new(config),
         certificates,
         refuses_unknown: tls.unknown_name == UnknownName::Refuse,
-        close: match tls.close {
-            document::Close::Notify => Close::Notify,
-            document::Close::Fast => Close::Fast,
-        },
+        close: tls.close,
         timeout: tls.handshake_timeout.map(Timeout::duration),
     })))
 }
@@ -116,7 +112,7 @@ fn spoken(version: TlsVersion) -> &'static SupportedProtocolVersion {
     }
 }
 
-fn suite(suite: Suite) -> SupportedCipherSuite {
+pub(super) fn suite(suite: Suite) -> SupportedCipherSuite {
     use aws_lc_rs::cipher_suite as rustls;
     match suite {
         Suite::Aes128Gcm => rustls::TLS13_AES_128_GCM_SHA256,
@@ -131,7 +127,7 @@ fn suite(suite: Suite) -> SupportedCipherSuite {
     }
 }
 
-fn group(group: Group) -> &'static dyn SupportedKxGroup {
+pub(super) fn group(group: Group) -> &'static dyn SupportedKxGroup {
     use aws_lc_rs::kx_group;
     match group {
         Group::X25519MlKem768 => kx_group::X25519MLKEM768,

@@ -104,6 +104,9 @@ macro_rules! registered {
         }
 
         impl $one {
+            /// Each there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// As it is written.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
@@ -114,12 +117,10 @@ macro_rules! registered {
             type Error = BadValue;
 
             fn try_from(written: Vec<String>) -> Result<Self, BadValue> {
-                const ALL: &[(&str, $one)] = &[$(($name, $one::$variant),)*];
                 let mut list = Vec::new();
                 for name in written {
-                    let known = ALL.iter().find(|(known, _)| **known == *name);
-                    let Some((_, one)) = known else {
-                        let names: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+                    let Some(one) = $one::ALL.iter().find(|one| one.name() == name) else {
+                        let names: Vec<_> = $one::ALL.iter().map(|one| one.name()).collect();
                         let names = names.join(", ");
                         return Err(BadValue(format!("{name} is not here: there is {names}")));
                     };
