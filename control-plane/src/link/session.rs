@@ -1,13 +1,13 @@
 //! One agent's session: what it should run, and what it says of that. One
 //! snapshot is under way at a time; when the agent has answered, the latest that
-//! is wanted by then goes next. Keys go before the snapshot that names them, and
-//! the snapshot waits for their acknowledgement. Commands wait for nothing
-//! (`commands`), and ticket keys wait for no snapshot (`tickets`).
+//! is wanted by then goes next. Keys go before the snapshot that names them (`keys`).
+//! Commands wait for nothing (`commands`), and ticket keys wait for no snapshot (`tickets`).
 //!
 //! The database may go away while a session lives: what could not be written or
 //! read is tried again, and the agent notices nothing.
 
 mod commands;
+mod keys;
 mod tickets;
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_proto::PROTOCOL_VERSION;
-use tidegate_proto::convert::{self, BadMessage, Version};
+use tidegate_proto::convert::{BadMessage, Version};
 use tidegate_proto::v1::control_message::Message as Down;
 use tidegate_proto::v1::{self, agent_message::Message as Up};
 use tokio::sync::mpsc;
@@ -32,7 +32,6 @@ use super::said;
 use crate::fleet::{Registration, Wanted};
 use crate::model::{Applied, Desired, Outcome};
 use crate::publish::Content;
-use crate::seal::key_purpose;
 use crate::store::{AgentState, Presence, StoreError, WriteError};
 
 /// What goes to an agent.
@@ -376,45 +375,6 @@ impl Session {
         }
     }
 
-    /// The keys first, if any are missing.
-    async fn prepare(&mut self, version: Version, content: Arc<Content>) -> Result<(), End> {
-        let named = content.fingerprints.iter();
-        let missing: Vec<Fingerprint> = named.filter(|f| !self.held.contains(f)).copied().collect();
-        if missing.is_empty() {
-            return self.send_snapshot(version, &content).await;
-        }
-        let keys = match self.keys(&missing).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                self.later(&error);
-                return Ok(());
-            }
-        };
-        let number = version.change;
-        self.owed = Owed::Keys {
-            number,
-            version,
-            content,
-            until: Instant::now() + ANSWER,
-        };
-        self.send(Down::Secrets(v1::Secrets { number, keys })).await
-    }
-
-    async fn keys(&self, wanted: &[Fingerprint]) -> Result<Vec<v1::PrivateKey>, StoreError> {
-        let agent = self.peer.agent;
-        let sealed = self.link.store.sealed_keys(agent, wanted).await?;
-        self.link.store.delivering_keys(agent, wanted).await?;
-        let mut keys = Vec::with_capacity(sealed.len());
-        for (fingerprint, sealed) in sealed {
-            let opened = self.link.kek.open(&key_purpose(fingerprint), &sealed)?;
-            keys.push(v1::PrivateKey {
-                fingerprint: fingerprint.as_bytes().to_vec(),
-                private_key_pem: opened.to_vec(),
-            });
-        }
-        Ok(keys)
-    }
-
     async fn send_snapshot(&mut self, version: Version, content: &Content) -> Result<(), End> {
         self.owed = Owed::Snapshot {
             hash: version.hash,
@@ -433,24 +393,6 @@ impl Session {
             Up::TicketKeysAck(ack) => self.heard_ticket_keys(ack).await,
             Up::BansAck(_) | Up::ChallengesAck(_) => Ok(()),
         }
-    }
-
-    async fn heard_keys(&mut self, ack: v1::SecretsAck) -> Result<(), End> {
-        let owed = std::mem::replace(&mut self.owed, Owed::Nothing);
-        let (version, content) = match owed {
-            Owed::Keys {
-                number,
-                version,
-                content,
-                ..
-            } if number == ack.number => (version, content),
-            _ => return Err(End::Protocol("keys were acknowledged that were not sent")),
-        };
-        for fingerprint in &ack.fingerprints {
-            self.held.insert(convert::fingerprint(fingerprint)?);
-        }
-        // Keys that the agent could not take are its reasons to fail, in its words.
-        self.send_snapshot(version, &content).await
     }
 
     async fn heard_status(&mut self, status: v1::SnapshotStatus) -> Result<(), End> {
