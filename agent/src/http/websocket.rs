@@ -2,9 +2,7 @@
 //! RFC 8441 section 4), how the app is asked (always in HTTP/1.1), and the relay of
 //! bytes when both have agreed.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
@@ -16,7 +14,6 @@ use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tidegate_core::forwarded;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Upgrade;
 use crate::cause::{Cause, Served};
@@ -143,7 +140,7 @@ pub(super) async fn carry_stream(upgrade: Upgrade, connection: &Connection) {
         active,
     } = upgrade;
     let client = match client.await {
-        Ok(client) => Stream(TokioIo::new(client)),
+        Ok(client) => TokioIo::new(client),
         Err(error) => {
             tracing::debug!(%error, "upgrade failed");
             return;
@@ -154,45 +151,14 @@ pub(super) async fn carry_stream(upgrade: Upgrade, connection: &Connection) {
     drop(active);
 }
 
-/// A stream of HTTP/2 as an end of a relay. Its socket is the connection's, which looks
-/// after it.
-struct Stream(TokioIo<Upgraded>);
-
-impl End for Stream {
+/// A stream of HTTP/2. Its socket is the connection's, which looks after it.
+impl End for TokioIo<Upgraded> {
     fn reset_on_close(&self) {}
 
     fn keep_alive(&self, _: &Connection) {}
 
     fn is_reset(&self, _: &Context<'_>) -> bool {
         false
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
