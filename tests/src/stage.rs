@@ -135,6 +135,13 @@ impl Stage {
         document["listeners"][0]["client_ip"] = json!("forwarded");
         document
     }
+
+    /// The same before Node.js processes, checked by their `/health`.
+    pub fn node_terminator(&self, apps: &[SocketAddr]) -> Value {
+        let mut document = self.http_terminator(&[]);
+        document["pools"][0] = checked_by_http(pool("back", apps));
+        document
+    }
 }
 
 /// A pool of listed backends, named by their addresses, checked on [`CHECK_PORT`].

@@ -20,6 +20,7 @@ use crate::client::connect;
 use crate::control_plane::{self, ControlPlane};
 use crate::node::NodeApp;
 use crate::stage::{HOST, PORT, Stage};
+use crate::wire::{Joining, Link, Session};
 use crate::{proxy, until, within};
 
 /// The host of a control plane in the test's network; others take the next ones.
@@ -120,6 +121,25 @@ impl Plan {
 }
 
 impl Steered {
+    /// An agent that joins at `host` as the test says, message by message: its id, its
+    /// session, and the link to it.
+    pub async fn joined_by_hand(
+        &self,
+        role: &str,
+        labels: Value,
+        host: u8,
+    ) -> (String, Session, Link) {
+        let link = self.control_plane.wire();
+        let token = self.control_plane.rest.join_token(role, labels).await;
+        let joining = Joining::new(&token, self.stage.net.at(host, 7445));
+        let identity = link.enroll(&joining).await.expect("the token is good");
+        let address = self.stage.net.ip(host).to_string();
+        let session = link
+            .session(&identity, |hello| hello.address = address)
+            .await;
+        (identity.id, session.expect("the identity is good"), link)
+    }
+
     /// The usual one.
     pub async fn start() -> Self {
         Plan::default().start().await

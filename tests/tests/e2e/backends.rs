@@ -11,7 +11,7 @@ use serde_json::json;
 use tidegate_tests::backend::{Backend, Unaccepting, next, reset};
 use tidegate_tests::client::{End, echoes, read_to_end};
 use tidegate_tests::node::NodeApp;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Stage, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -158,8 +158,7 @@ async fn a_silent_backend_is_waited_for_until_the_idle_timer_and_no_longer() {
 async fn an_answer_may_take_longer_than_the_first_byte_of_a_request() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let mut document = stage.node_terminator(&[app.address()]);
     document["policies"][0]["timeouts"] = json!({ "first_byte": "400ms", "keep_alive": "400ms" });
     let _agent = stage.serve(&document).await;
     let mut http = stage.client(0).http(stage.front(), HOST).await.unwrap();
@@ -176,8 +175,7 @@ async fn a_post_after_the_app_ended_its_idle_connection_is_answered() {
         .keep_alive_ms(100)
         .listen()
         .await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let _agent = stage.serve(&document).await;
     let mut http = stage.client(0).http(stage.front(), HOST).await.unwrap();
     for _ in 0..3 {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidegate_local::postgres::Binaries;
 use tidegate_tests::stage::HOST;
 use tidegate_tests::steered::Plan;
-use tidegate_tests::wire::{Joining, Link, Session};
+use tidegate_tests::wire::Link;
 use tidegate_tests::{Steered, within};
 use tokio::task::JoinHandle;
 
@@ -129,7 +129,7 @@ async fn no_answer_log_page_dump_or_disk_has_a_key_or_a_token() {
 
 /// Joins by hand and runs whatever it is told; all that came, and the snapshot.
 async fn follow(fleet: &Steered, role: &str, labels: Value, host: u8) -> (Link, Vec<u8>) {
-    let (_, mut session, link) = join(fleet, role, labels, host).await;
+    let (_, mut session, link) = fleet.joined_by_hand(role, labels, host).await;
     let (_, snapshot) = within("a snapshot", session.applies()).await.unwrap();
     (link, snapshot)
 }
@@ -143,7 +143,7 @@ struct Following {
 
 impl Following {
     async fn start(fleet: &Steered, role: &str, labels: Value, host: u8) -> Self {
-        let (id, mut session, link) = join(fleet, role, labels, host).await;
+        let (id, mut session, link) = fleet.joined_by_hand(role, labels, host).await;
         within("a snapshot", session.applies()).await.unwrap();
         let task = tokio::spawn(async move { while session.applies().await.is_ok() {} });
         Self { id, link, task }
@@ -154,18 +154,6 @@ impl Drop for Following {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-async fn join(fleet: &Steered, role: &str, labels: Value, host: u8) -> (String, Session, Link) {
-    let link = fleet.control_plane.wire();
-    let token = fleet.control_plane.rest.join_token(role, labels).await;
-    let joining = Joining::new(&token, fleet.stage.net.at(host, 7445));
-    let identity = link.enroll(&joining).await.unwrap();
-    let address = fleet.stage.net.ip(host).to_string();
-    let session = link
-        .session(&identity, |hello| hello.address = address)
-        .await;
-    (identity.id, session.unwrap(), link)
 }
 
 /// Everything that can be read, each thing in the singular too.

@@ -19,7 +19,7 @@ use tidegate_tests::child::{Child, Extras, Signal};
 use tidegate_tests::client::http::Answer;
 use tidegate_tests::client::{Client, read_to_end};
 use tidegate_tests::node::NodeApp;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Stage, checkout, proc, until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -106,9 +106,7 @@ async fn requests_of_one_connection_are_served_at_once_and_told_about_the_client
         NodeApp::at(stage.back(0), "a").listen().await,
         NodeApp::at(stage.back(1), "b").listen().await,
     ];
-    let mut document = stage.http_terminator(&[]);
-    let addresses = apps.each_ref().map(NodeApp::address);
-    document["pools"][0] = checked_by_http(pool("back", &addresses));
+    let document = stage.node_terminator(&apps.each_ref().map(NodeApp::address));
     let agent = stage.serve(&document).await;
     let http = connect(&stage).await;
     let requests = (0..50).map(|_| {
@@ -133,8 +131,7 @@ async fn requests_of_one_connection_are_served_at_once_and_told_about_the_client
 async fn a_websocket_is_a_stream_beside_requests() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let agent = stage.serve(&document).await;
     let mut http = connect(&stage).await;
     // SETTINGS_ENABLE_CONNECT_PROTOCOL has come with the first answer at the latest.
@@ -181,8 +178,7 @@ async fn frame(ws: &mut (impl AsyncReadExt + Unpin)) -> String {
 async fn versions_are_offered_as_the_listener_has_them() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let mut document = stage.node_terminator(&[app.address()]);
     let agent = stage.serve(&document).await;
     assert_eq!(version(&stage, "--http2").await, "2");
     assert_eq!(version(&stage, "--http1.1").await, "1.1");
@@ -214,8 +210,7 @@ async fn curl(stage: &Stage, arguments: &[&str]) -> String {
 async fn h2load_finds_every_request_answered() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let agent = stage.serve(&document).await;
     let mut command = Command::new("h2load");
     command
@@ -240,8 +235,7 @@ async fn h2load_finds_every_request_answered() {
 async fn a_drain_tells_http2_clients_and_lets_them_finish() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let mut agent = stage.serve(&document).await;
     let mut stream = tls(&stage).await;
     stream.write_all(PREFACE).await.unwrap();
@@ -546,8 +540,7 @@ async fn endless_headers_and_floods_of_control_frames_cost_no_memory() {
 async fn node_finds_requests_trailers_and_websockets_in_http2() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let _agent = stage.serve(&document).await;
     let mut command = Command::new("node");
     command.arg(checkout("tests/clients/h2.mjs"));

@@ -11,7 +11,7 @@ use tidegate_tests::client::http::{Answer, Http};
 use tidegate_tests::client::{Client, read_to_end};
 use tidegate_tests::node::NodeApp;
 use tidegate_tests::peer::Nginx;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Stage, proc, until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -21,9 +21,8 @@ use super::smuggling::answering;
 
 async fn served(stage: &Stage, http: Value) -> (Agent, NodeApp) {
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
+    let mut document = stage.node_terminator(&[app.address()]);
     document["listeners"][0]["http"] = http;
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
     (stage.serve(&document).await, app)
 }
 

@@ -17,8 +17,7 @@ async fn a_kept_connection_follows_its_pool() {
     let stage = Stage::new();
     let mut old = NodeApp::at(stage.back(0), "old").listen().await;
     let new = NodeApp::at(stage.back(1), "new").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[old.address()]));
+    let mut document = stage.node_terminator(&[old.address()]);
     let agent = stage.serve(&document).await;
     let mut http = stage.client(0).http(stage.front(), HOST).await.unwrap();
     assert_eq!(http.get("/whoami").await.unwrap().json()["name"], "old");

@@ -8,15 +8,14 @@ use tidegate_tests::backend::Backend;
 use tidegate_tests::child::Signal;
 use tidegate_tests::client::echoes;
 use tidegate_tests::node::NodeApp;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Fleet, Stage, until};
 
 #[tokio::test]
 async fn sigterm_tells_then_refuses_then_drains_then_exits() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let start = stage.agent(&document);
     let mut agent = start
         .with("--drain-delay", "1s")
@@ -119,8 +118,7 @@ async fn a_second_signal_exits_at_once() {
 async fn kept_connections_at_rest_end_when_draining_begins_and_requests_finish_first() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let start = stage.agent(&document);
     let mut agent = start
         .with("--drain-delay", "1ms")

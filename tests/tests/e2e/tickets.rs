@@ -21,7 +21,7 @@ use tidegate_tests::metrics::Metrics;
 use tidegate_tests::node::NodeApp;
 use tidegate_tests::stage::{HOST, PORT};
 use tidegate_tests::steered::{Plan, sees_up, write_secret};
-use tidegate_tests::wire::{Joining, Link, Session};
+use tidegate_tests::wire::{Link, Session};
 use tidegate_tests::{Agent, Stage, Steered, until, within};
 use tokio::io::AsyncWriteExt;
 
@@ -317,7 +317,7 @@ async fn no_disk_log_page_or_dump_has_a_ticket_key() {
         ("balancer", json!({ "tier": "edge" }), 41),
         ("terminator", json!({ "app": "other" }), 42),
     ] {
-        let (mut session, link) = joined_as(&fleet, role, labels, host).await;
+        let (_, mut session, link) = fleet.joined_by_hand(role, labels, host).await;
         within("a snapshot", session.applies()).await.unwrap();
         assert!(told.iter().all(|key| !link.has_received(key)), "{role}");
     }
@@ -481,19 +481,9 @@ fn handshakes(metrics: &Metrics, result: &str) -> f64 {
 /// A terminator that joined by hand: it runs what it was told first, and after that
 /// answers nothing.
 async fn joined(fleet: &Steered, host: u8) -> (Session, Link) {
-    joined_as(fleet, "terminator", json!({ "app": "game" }), host).await
-}
-
-async fn joined_as(fleet: &Steered, role: &str, labels: Value, host: u8) -> (Session, Link) {
-    let link = fleet.control_plane.wire();
-    let token = fleet.control_plane.rest.join_token(role, labels).await;
-    let joining = Joining::new(&token, fleet.stage.net.at(host, 7445));
-    let identity = link.enroll(&joining).await.unwrap();
-    let address = fleet.stage.net.ip(host).to_string();
-    let session = link
-        .session(&identity, |hello| hello.address = address)
-        .await;
-    (session.unwrap(), link)
+    let labels = json!({ "app": "game" });
+    let (_, session, link) = fleet.joined_by_hand("terminator", labels, host).await;
+    (session, link)
 }
 
 /// A client that keeps its sessions: TLS 1.3 where its number is even, 1.2 where odd.

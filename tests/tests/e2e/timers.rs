@@ -7,7 +7,7 @@ use tidegate_tests::agent::Event;
 use tidegate_tests::backend::{Backend, Unaccepting, next};
 use tidegate_tests::client::{echoes, read_to_end};
 use tidegate_tests::node::NodeApp;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Stage};
 use tokio::io::AsyncWriteExt;
 
@@ -54,8 +54,7 @@ async fn an_idle_connection_is_closed_and_one_that_moves_is_not() {
 async fn an_idle_websocket_is_closed() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = with_timeout(stage.http_terminator(&[]), "idle");
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = with_timeout(stage.node_terminator(&[app.address()]), "idle");
     let agent = stage.serve(&document).await;
     let mut ws = stage.client(0).ws(stage.front(), HOST).await.unwrap();
     assert!(ws.is_open().await);
@@ -114,8 +113,7 @@ async fn a_connection_that_is_too_old_is_closed_though_it_moves() {
 async fn a_kept_connection_without_requests_is_closed() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = with_timeout(stage.http_terminator(&[]), "keep_alive");
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = with_timeout(stage.node_terminator(&[app.address()]), "keep_alive");
     let agent = stage.serve(&document).await;
     let mut stream = stage.client(0).tls(stage.front(), HOST).await.unwrap();
     let request = format!("GET /health HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
@@ -135,8 +133,7 @@ async fn a_kept_connection_without_requests_is_closed() {
 async fn a_request_that_never_comes_is_not_waited_for() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = with_timeout(stage.http_terminator(&[]), "first_byte");
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = with_timeout(stage.node_terminator(&[app.address()]), "first_byte");
     let agent = stage.serve(&document).await;
     for begun_with in ["", "GET /whoami HTTP/1.1\r\nHost: "] {
         let from = agent.log_len();

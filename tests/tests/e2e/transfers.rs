@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tidegate_tests::backend::Backend;
 use tidegate_tests::client::echoes;
 use tidegate_tests::node::NodeApp;
-use tidegate_tests::stage::{HOST, checked_by_http, pool};
+use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Fleet, Stage, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -99,8 +99,7 @@ async fn a_body_passes_the_whole_chain_both_ways_unharmed() {
 async fn large_websocket_messages_come_back_whole() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
-    let mut document = stage.http_terminator(&[]);
-    document["pools"][0] = checked_by_http(pool("back", &[app.address()]));
+    let document = stage.node_terminator(&[app.address()]);
     let _agent = stage.serve(&document).await;
     let mut ws = stage.client(0).ws(stage.front(), HOST).await.unwrap();
     for size in [1, 125, 126, 65_535, 65_536, 4 * MIB] {

@@ -32,6 +32,16 @@ require('node:net').createServer((socket) => {
 const HTTP: u16 = 8443;
 const TCP: u16 = 8444;
 
+/// Goes on in a namespace of its own, as the test of that name (and with these settings of
+/// the kernel); the one that asked has nothing more to do.
+macro_rules! enter {
+    ($test:literal $(, $setting:expr)*) => {
+        if !entered(concat!("transparent::", $test), &[$($setting),*]).await {
+            return;
+        }
+    };
+}
+
 /// An address of the test's namespace.
 fn here(index: usize, port: u16) -> SocketAddr {
     SocketAddr::new(HERE[index].parse().unwrap(), port)
@@ -141,14 +151,7 @@ async fn seen_over_ws(stage: &Stage, stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn an_unmodified_app_sees_each_clients_own_address() {
-    if !entered(
-        "transparent::an_unmodified_app_sees_each_clients_own_address",
-        &[],
-    )
-    .await
-    {
-        return;
-    }
+    enter!("an_unmodified_app_sees_each_clients_own_address");
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     let made = setup(&[]);
     assert!(made.status.success(), "{made:?}");
@@ -180,10 +183,7 @@ async fn an_unmodified_app_sees_each_clients_own_address() {
 
 #[tokio::test]
 async fn two_hundred_clients_with_one_source_port_are_told_apart() {
-    let name = "transparent::two_hundred_clients_with_one_source_port_are_told_apart";
-    if !entered(name, &[]).await {
-        return;
-    }
+    enter!("two_hundred_clients_with_one_source_port_are_told_apart");
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     assert!(setup(&[]).status.success());
     let agent = serve(&stage, &document(&stage)).await;
@@ -216,10 +216,10 @@ async fn two_hundred_clients_with_one_source_port_are_told_apart() {
 
 #[tokio::test]
 async fn a_client_that_has_every_port_takes_none_from_others() {
-    let name = "transparent::a_client_that_has_every_port_takes_none_from_others";
-    if !entered(name, &[("net.ipv4.ip_local_port_range", "40000 40003")]).await {
-        return;
-    }
+    enter!(
+        "a_client_that_has_every_port_takes_none_from_others",
+        ("net.ipv4.ip_local_port_range", "40000 40003")
+    );
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     assert!(setup(&[]).status.success());
     let mut document = document(&stage);
@@ -252,10 +252,7 @@ async fn a_client_that_has_every_port_takes_none_from_others() {
 
 #[tokio::test]
 async fn what_the_host_lacks_is_said_and_refused_until_it_is_there() {
-    let name = "transparent::what_the_host_lacks_is_said_and_refused_until_it_is_there";
-    if !entered(name, &[]).await {
-        return;
-    }
+    enter!("what_the_host_lacks_is_said_and_refused_until_it_is_there");
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     let document = document(&stage);
     let agent = serve(&stage, &untold(&document)).await;
@@ -320,9 +317,7 @@ async fn what_the_host_lacks_is_said_and_refused_until_it_is_there() {
 
 #[tokio::test]
 async fn a_missing_capability_is_named() {
-    if !entered("transparent::a_missing_capability_is_named", &[]).await {
-        return;
-    }
+    enter!("a_missing_capability_is_named");
     let stage = Stage::new();
     run("ip address add 192.0.2.1/24 dev lo; ip address add 2001:db8:1::1/64 dev lo nodad");
     assert!(setup(&[]).status.success());
@@ -352,10 +347,7 @@ async fn a_missing_capability_is_named() {
 
 #[tokio::test]
 async fn rules_that_go_while_it_runs_are_told_and_held_against_no_backend() {
-    let name = "transparent::rules_that_go_while_it_runs_are_told_and_held_against_no_backend";
-    if !entered(name, &[]).await {
-        return;
-    }
+    enter!("rules_that_go_while_it_runs_are_told_and_held_against_no_backend");
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     assert!(setup(&[]).status.success());
     let mut document = document(&stage);
@@ -391,11 +383,7 @@ async fn failures(agent: &Agent) -> f64 {
 
 #[tokio::test]
 async fn clients_of_a_family_that_the_app_does_not_listen_on_take_it_from_nobody_else() {
-    let name = "transparent::\
-                clients_of_a_family_that_the_app_does_not_listen_on_take_it_from_nobody_else";
-    if !entered(name, &[]).await {
-        return;
-    }
+    enter!("clients_of_a_family_that_the_app_does_not_listen_on_take_it_from_nobody_else");
     let (stage, elsewhere) = (Stage::new(), Elsewhere::new().await);
     let _app = teller("127.0.0.1").await;
     assert!(setup(&[]).status.success());
@@ -425,14 +413,7 @@ async fn clients_of_a_family_that_the_app_does_not_listen_on_take_it_from_nobody
 
 #[tokio::test]
 async fn a_client_on_the_same_host_is_seen_as_it_is() {
-    if !entered(
-        "transparent::a_client_on_the_same_host_is_seen_as_it_is",
-        &[],
-    )
-    .await
-    {
-        return;
-    }
+    enter!("a_client_on_the_same_host_is_seen_as_it_is");
     let (stage, _elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     assert!(setup(&[]).status.success());
     let _agent = serve(&stage, &document(&stage)).await;
@@ -461,10 +442,7 @@ async fn a_client_on_the_same_host_is_seen_as_it_is() {
 
 #[tokio::test]
 async fn an_address_that_is_no_source_reaches_no_app_as_somebody_else() {
-    let name = "transparent::an_address_that_is_no_source_reaches_no_app_as_somebody_else";
-    if !entered(name, &[]).await {
-        return;
-    }
+    enter!("an_address_that_is_no_source_reaches_no_app_as_somebody_else");
     let (stage, elsewhere, _apps) = (Stage::new(), Elsewhere::new().await, apps().await);
     assert!(setup(&[]).status.success());
     let mut document = document(&stage);
