@@ -118,4 +118,4 @@ fmt: ## Format Rust and JavaScript
 .PHONY: clean
 clean: ## Remove what was built and installed inside this checkout
 	cargo clean
-	rm -rf fuzz/corpus fuzz/artifacts .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules
+	rm -rf fuzz/corpus fuzz/artifacts .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules tests/websockets/node_modules

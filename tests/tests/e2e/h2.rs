@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// An HTTP/2 connection.
+#[derive(Clone)]
 pub(crate) struct Http2 {
     sender: SendRequest<Full<Bytes>>,
 }
@@ -70,13 +71,17 @@ impl Http2 {
     }
 
     /// Asks for a WebSocket (RFC 8441).
-    async fn open(&mut self, path: &str) -> Response<Incoming> {
+    pub(crate) async fn open(&mut self, path: &str, headers: HeaderMap) -> Response<Incoming> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(format!("https://{HOST}{path}"))
-            .header("sec-websocket-version", "13")
             .body(Full::default())
             .unwrap();
+        *request.headers_mut() = headers;
+        let version = HeaderValue::from_static("13");
+        request
+            .headers_mut()
+            .insert("sec-websocket-version", version);
         let protocol = Protocol::from_static("websocket");
         request.extensions_mut().insert(protocol);
         let answer = self.sender.send_request(request);
@@ -136,7 +141,7 @@ async fn a_websocket_is_a_stream_beside_requests() {
     let mut http = connect(&stage).await;
     // SETTINGS_ENABLE_CONNECT_PROTOCOL has come with the first answer at the latest.
     http.get().await;
-    let response = http.open("/ws").await;
+    let response = http.open("/ws", HeaderMap::new()).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.headers().get("sec-websocket-accept").is_none());
     let mut ws = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
@@ -322,7 +327,7 @@ async fn an_app_that_does_not_switch_is_not_taken_for_a_websocket() {
     let _agent = stage.serve(&stage.http_terminator(&[app.address()])).await;
     let mut http = connect(&stage).await;
     assert_eq!(http.get().await.text(), "ok");
-    let response = http.open("/ws").await;
+    let response = http.open("/ws", HeaderMap::new()).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(http.get().await.text(), "ok", "beside it");
 }

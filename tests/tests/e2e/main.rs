@@ -51,4 +51,5 @@ mod timers;
 mod tls;
 mod transfers;
 mod transparent;
+mod websockets;
 mod whoami;
