@@ -149,7 +149,7 @@ causes! {
     TlsFailed "tls_failed" Client "the TLS handshake failed";
     BadRequest "bad_request" Client "what came is not HTTP, or has more than one reading";
     HeaderTimeout "header_timeout" Client "the head of a request did not come within `header_timeout`";
-    ResetFlood "reset_flood" Client "the client cancels requests faster than they can be answered";
+    ResetFlood "reset_flood" Client "HTTP/2: the client cancels requests faster than they can be answered, or sends other frames without end that only cost";
     NoBackend "no_backend" Upstream "no backend of the pool is up";
     QueueFull "queue_full" Upstream "every backend has its `max_connections`, and `max_queue` wait";
     QueueTimeout "queue_timeout" Upstream "no backend had room within `queue_timeout`";

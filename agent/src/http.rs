@@ -93,10 +93,10 @@ fn died_of_age(connection: &Connection, end: Instant, cause: Cause) -> (Instant,
     }
 }
 
-fn cause_of(error: &hyper::Error, connection: &Connection) -> Cause {
+fn cause_of(error: &hyper::Error, exchange: &Exchange<'_>) -> Cause {
     tracing::debug!(error = %error, "HTTP connection ended");
     if error.is_timeout() {
-        return match connection.live.requests() {
+        return match exchange.connection.live.requests() {
             0 => Cause::FirstByteTimeout,
             _ => Cause::KeepAliveTimeout,
         };
@@ -108,14 +108,27 @@ fn cause_of(error: &hyper::Error, connection: &Connection) -> Cause {
         return Cause::ClientClosed;
     }
     if error.is_user() {
-        // The body that we hand on broke off, and the body is the app's.
-        return Cause::UpstreamReset;
+        // The body that we hand on broke off. It is the app's, which does not get on
+        // without the client's.
+        return match exchange.has_broken_off() {
+            true => Cause::ClientClosed,
+            false => Cause::UpstreamReset,
+        };
     }
     match is_of_socket(error) {
         true => Cause::ClientReset,
+        // Cancelled before we have seen them, the library counts requests.
+        false if is_flood(error) => Cause::ResetFlood,
         // What the library refuses of HTTP/2.
         false => Cause::BadRequest,
     }
+}
+
+/// Whether the library has had enough of a client's frames (RFC 9113 section 7).
+fn is_flood(error: &hyper::Error) -> bool {
+    let source = error.source();
+    let source = source.and_then(|source| source.downcast_ref::<::h2::Error>());
+    source.and_then(::h2::Error::reason) == Some(::h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 /// Whether the connection itself failed, and not what came by it.

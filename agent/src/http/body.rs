@@ -25,15 +25,17 @@ pub(super) struct Progress {
     last: Cell<Instant>,
     is_over: Cell<bool>,
     is_too_large: Cell<bool>,
+    has_broken_off: Rc<Cell<bool>>,
 }
 
 impl Progress {
-    /// Nothing of it has come.
-    pub(super) fn new() -> Rc<Self> {
+    /// Nothing of it has come; `has_broken_off` is set when the client leaves before its end.
+    pub(super) fn new(has_broken_off: &Rc<Cell<bool>>) -> Rc<Self> {
         Rc::new(Self {
             last: Cell::new(engine::now()),
             is_over: Cell::new(false),
             is_too_large: Cell::new(false),
+            has_broken_off: Rc::clone(has_broken_off),
         })
     }
 
@@ -124,7 +126,10 @@ impl Body for Upload {
                 self.progress.is_over.set(true);
                 None
             }
-            Some(Err(error)) => Some(Err(error.into())),
+            Some(Err(error)) => {
+                self.progress.has_broken_off.set(true);
+                Some(Err(error.into()))
+            }
             Some(Ok(frame)) => Some(self.admit(&frame).map(|()| {
                 self.progress.is_over.set(is_over);
                 frame

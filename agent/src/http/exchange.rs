@@ -2,7 +2,7 @@
 //! gets it, and what may be tried again. The same for every version of HTTP that the
 //! client speaks; the app speaks HTTP/1.1.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(super) struct Exchange<'a> {
     pub(super) active: Count,
     /// What upgrades are handed to.
     upgraded: RefCell<Vec<Upgrade>>,
+    /// Whether the client has left in the middle of a body of its own.
+    has_broken_off: Rc<Cell<bool>>,
 }
 
 /// Two connections that have agreed to carry a WebSocket.
@@ -92,7 +94,13 @@ impl<'a> Exchange<'a> {
             forwarded,
             active: Count::default(),
             upgraded: RefCell::default(),
+            has_broken_off: Rc::default(),
         }
+    }
+
+    /// Whether the client has left in the middle of a body of its own.
+    pub(super) fn has_broken_off(&self) -> bool {
+        self.has_broken_off.get()
     }
 
     /// An upgrade that a request led to.
@@ -127,7 +135,7 @@ impl<'a> Exchange<'a> {
         }
         let replay = head.method.is_idempotent() && body.is_end_stream() && opened.is_none();
         let again = replay.then(|| head.clone());
-        let progress = Progress::new();
+        let progress = Progress::new(&self.has_broken_off);
         let counted = is_h2.then(|| Arc::clone(live));
         let upload = Upload::new(body, limit, &progress, counted.clone());
         let request = Request::from_parts(head, upload);

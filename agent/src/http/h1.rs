@@ -136,7 +136,7 @@ where
         tokio::select! {
             biased;
             result = &mut *serving => {
-                return result.map(|()| Turn::Ended).map_err(|e| cause_of(&e, connection));
+                return result.map(|()| Turn::Ended).map_err(|e| cause_of(&e, exchange));
             }
             () = draining.cancelled(), if !is_draining => {
                 is_draining = true;

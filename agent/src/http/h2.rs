@@ -109,7 +109,7 @@ pub(super) async fn serve(
         let step = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(result) = serving.as_mut().poll(cx) {
-                    return Poll::Ready(result.map_err(|e| cause_of(&e, connection)));
+                    return Poll::Ready(result.map_err(|e| cause_of(&e, exchange)));
                 }
                 tasks.extend(begun.0.take());
                 while let Poll::Ready(Some(())) = tasks.poll_next_unpin(cx) {}

@@ -14,6 +14,7 @@ mod certificates;
 mod changes;
 mod checks;
 mod client_first;
+mod clients;
 mod dev;
 mod documents;
 mod early;
