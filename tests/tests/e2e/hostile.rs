@@ -391,7 +391,7 @@ async fn honest(stage: &Stage) -> bool {
 }
 
 /// The first bytes of a real client.
-fn client_hello(stage: &Stage) -> Vec<u8> {
+pub(crate) fn client_hello(stage: &Stage) -> Vec<u8> {
     let name = HOST.try_into().unwrap();
     let mut client = rustls::ClientConnection::new(stage.pki.trusting(), name).unwrap();
     let mut hello = Vec::new();

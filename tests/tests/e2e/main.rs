@@ -6,6 +6,7 @@
 
 mod algorithms;
 mod announce;
+mod attacks;
 mod backends;
 mod beside_haproxy;
 mod bounds;
