@@ -112,6 +112,13 @@ impl TcpStream {
 
     async fn connecting(socket: OwnedFd) -> io::Result<Self> {
         let stream = Self(Registered::new(socket, false)?);
+        // On the same host both have agreed by now, and nobody needs to be woken for it.
+        if stream.is_established() {
+            stream
+                .0
+                .source(|source| (source.heard, source.writable) = (true, true))?;
+            return Ok(stream);
+        }
         stream.0.ask(Interest::ReadWrite)?;
         poll_fn(|cx| stream.poll_connected(cx)).await?;
         Ok(stream)
