@@ -104,8 +104,7 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// Whether the peer has broken off, while nothing is read from it.
     fn is_reset(&self, cx: &Context<'_>) -> bool;
 
-    /// Writes what is followed by more or by the end at once, so that it can
-    /// leave with it.
+    /// Writes what only the end follows, at once, so that it can leave with it.
     fn poll_write_last(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -232,9 +232,12 @@ impl Session {
         Ok(taken)
     }
 
-    /// The end of our direction, sealed.
-    pub(super) fn end(&mut self, owed: &mut Vec<u8>) {
-        self.push(Content::ALERT, &[WARNING, CLOSE_NOTIFY], owed);
+    /// Seals the end of our direction into `out` from `at` on, which needs room for it, and
+    /// moves `at` behind it.
+    pub(super) fn end(&mut self, out: &mut [u8], at: &mut usize) {
+        let room = out.get_mut(*at..).unwrap_or_default();
+        let alert = [WARNING, CLOSE_NOTIFY];
+        *at += self.sends.seal(Content::ALERT, &alert, room).unwrap_or(0);
     }
 
     /// A fatal alert, sealed.

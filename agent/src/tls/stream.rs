@@ -22,6 +22,9 @@ use crate::relay::Held;
 const MOST_AT_ONCE: usize = 256 << 10;
 const SCRATCH: usize = MOST_AT_ONCE + MOST_BYTES + (MOST_AT_ONCE / MOST_CONTENT + 2) * MOST_ADDED;
 
+/// The bytes of a record that ends our direction, at most.
+const MOST_END: usize = MOST_ADDED + 2;
+
 /// A client's connection, decrypted.
 pub(crate) struct Stream {
     socket: TcpStream,
@@ -93,7 +96,8 @@ impl Stream {
         self.inner.close
     }
 
-    /// As `poll_write`; with `last`, what is sent may wait for what follows.
+    /// As `poll_write`. With `last` nothing follows: the end is sealed along with the
+    /// last of the bytes, and what is sent waits for the FIN.
     pub(crate) fn poll_seal(
         &mut self,
         cx: &Context<'_>,
@@ -105,7 +109,7 @@ impl Stream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if !inner.may_wait {
-            ready!(inner.poll_outgoing(cx, socket))?;
+            ready!(inner.poll_outgoing(cx, socket, false))?;
         }
         inner.may_wait = false;
         BUFFER.with_borrow_mut(|buffer| {
@@ -115,6 +119,9 @@ impl Stream {
             let bytes = bytes.get(..MOST_AT_ONCE).unwrap_or(bytes);
             let taken = inner.session.send(bytes, buffer, &mut at);
             let taken = taken.map_err(|_| io::Error::other("the session's keys are used up"))?;
+            if last && taken == bytes.len() {
+                inner.seal_end(buffer, &mut at);
+            }
             inner.send(cx, socket, buffer.get(..at).unwrap_or_default(), last)?;
             Poll::Ready(Ok(taken))
         })
@@ -122,6 +129,14 @@ impl Stream {
 }
 
 impl Inner {
+    /// Seals the end of our direction into `out` from `at` on, where it is one to tell.
+    fn seal_end(&mut self, out: &mut [u8], at: &mut usize) {
+        self.end = End::Sealed;
+        if self.close == Close::Notify {
+            self.session.end(out, at);
+        }
+    }
+
     /// Sends what the socket takes, and keeps the rest.
     fn send(
         &mut self,
@@ -131,11 +146,7 @@ impl Inner {
         last: bool,
     ) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = match last {
-                true => socket.poll_send_last(cx, bytes),
-                false => socket.poll_send(cx, bytes),
-            };
-            match sent {
+            match poll_some(cx, socket, bytes, last) {
                 Poll::Ready(sent) => bytes = bytes.get(sent?..).unwrap_or_default(),
                 Poll::Pending => {
                     self.outgoing = Held::of(bytes.into());
@@ -146,9 +157,14 @@ impl Inner {
         Ok(())
     }
 
-    fn poll_outgoing(&mut self, cx: &Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
+    fn poll_outgoing(
+        &mut self,
+        cx: &Context<'_>,
+        socket: &TcpStream,
+        last: bool,
+    ) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
-            let sent = ready!(socket.poll_send(cx, self.outgoing.rest()))?;
+            let sent = ready!(poll_some(cx, socket, self.outgoing.rest(), last))?;
             self.outgoing.advance(sent);
         }
         self.may_wait = false;
@@ -163,7 +179,7 @@ impl Inner {
         self.outgoing.push(owed);
         // What is not sent now leaves with what is written next. That nothing can be sent is
         // told to whoever writes.
-        let _ = self.poll_outgoing(cx, socket);
+        let _ = self.poll_outgoing(cx, socket, false);
     }
 
     /// Fills `out` from the records that are here, and receives more while there is
@@ -172,31 +188,33 @@ impl Inner {
         &mut self,
         cx: &Context<'_>,
         socket: &TcpStream,
-        out: &mut [u8],
+        out: &mut ReadBuf<'_>,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<()>> {
         let mut filled = self.sealed.copy_to(buffer);
         // Content for all of `out`, with what sealing added; at least one record.
-        let most = out.len() + (out.len() / MOST_CONTENT + 1) * MOST_ADDED;
+        let room = out.remaining();
+        let most = room.saturating_add((room / MOST_CONTENT + 1) * MOST_ADDED);
         let most = most.max(MOST_BYTES).min(buffer.len());
         loop {
+            let before = out.filled().len();
             let records = buffer.get_mut(..filled).unwrap_or_default();
-            let (used, written) = match self.open_all(cx, socket, records, out) {
-                Ok(progress) => progress,
+            let used = match self.open_all(cx, socket, records, out) {
+                Ok(used) => used,
                 Err(fatal) => return Poll::Ready(Err(self.fail(cx, socket, fatal))),
             };
-            let is_over = written > 0 || self.session.is_ended();
+            let is_over = out.filled().len() > before || self.session.is_ended();
             buffer.copy_within(used..filled, 0);
             filled -= used;
             if is_over {
                 self.sealed
                     .replace(buffer.get(..filled).unwrap_or_default());
-                return Poll::Ready(Ok(written));
+                return Poll::Ready(Ok(()));
             }
             let room = buffer.get_mut(filled..most).unwrap_or_default();
             match socket.poll_receive(cx, room, RecvFlags::empty()) {
                 // Without close_notify: common, and the end all the same.
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(count)) => filled += count,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
@@ -209,17 +227,17 @@ impl Inner {
     }
 
     /// Opens whole records until `out` is full; answers how many bytes of `records`
-    /// they were, and how many of `out`.
+    /// they were.
     fn open_all(
         &mut self,
         cx: &Context<'_>,
         socket: &TcpStream,
         records: &mut [u8],
-        out: &mut [u8],
-    ) -> Result<(usize, usize), Fatal> {
-        let (mut used, mut written) = (0, 0);
+        out: &mut ReadBuf<'_>,
+    ) -> Result<usize, Fatal> {
+        let mut used = 0;
         let mut owed = Vec::new();
-        while written < out.len() {
+        while out.remaining() > 0 {
             let rest = records.get_mut(used..).unwrap_or_default();
             let Some(length) = record::length(rest)? else {
                 break;
@@ -227,7 +245,10 @@ impl Inner {
             let Some(record) = rest.get_mut(..length) else {
                 break;
             };
-            let room = out.get_mut(written..).unwrap_or_default();
+            // Memory that was never written is not written twice: what cannot be opened to
+            // where it goes is opened in place, and copied.
+            let filled = out.filled().len();
+            let room = out.initialized_mut().get_mut(filled..).unwrap_or_default();
             match self.session.receive(record, room, &mut owed)? {
                 Received::Nothing => {}
                 Received::End => {
@@ -235,21 +256,19 @@ impl Inner {
                     break;
                 }
                 Received::Data(opened) if opened.place == Place::Out => {
-                    written += opened.content.len();
+                    out.advance(opened.content.len());
                 }
                 Received::Data(opened) => {
                     let content = record.get(opened.content).unwrap_or_default();
-                    let (now, later) = content.split_at(content.len().min(out.len() - written));
-                    let room = out.get_mut(written..written + now.len());
-                    room.unwrap_or_default().copy_from_slice(now);
-                    written += now.len();
+                    let (now, later) = content.split_at(content.len().min(out.remaining()));
+                    out.put_slice(now);
                     self.opened.replace(later);
                 }
             }
             used += length;
         }
         self.owe(cx, socket, &owed);
-        Ok((used, written))
+        Ok(used)
     }
 
     fn fail(&mut self, cx: &Context<'_>, socket: &TcpStream, fatal: Fatal) -> io::Error {
@@ -262,6 +281,19 @@ impl Inner {
         self.end = End::Failed;
         self.owe(cx, socket, &owed);
         io::Error::new(io::ErrorKind::InvalidData, format!("{fatal:?}"))
+    }
+}
+
+/// Sends some of `bytes`; with `last` they wait for the FIN, which comes at once.
+fn poll_some(
+    cx: &Context<'_>,
+    socket: &TcpStream,
+    bytes: &[u8],
+    last: bool,
+) -> Poll<io::Result<usize>> {
+    match last {
+        true => socket.poll_send_last(cx, bytes),
+        false => socket.poll_send(cx, bytes),
     }
 }
 
@@ -286,11 +318,7 @@ impl AsyncRead for Stream {
         if inner.session.is_ended() || buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let out = buffer.initialize_unfilled();
-        let opened = BUFFER.with_borrow_mut(|scratch| inner.poll_open(cx, socket, out, scratch));
-        let count = ready!(opened)?;
-        buffer.advance(count);
-        Poll::Ready(Ok(()))
+        BUFFER.with_borrow_mut(|scratch| inner.poll_open(cx, socket, buffer, scratch))
     }
 }
 
@@ -305,20 +333,20 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { socket, inner } = &mut *self;
-        inner.poll_outgoing(cx, socket)
+        inner.poll_outgoing(cx, socket, false)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { socket, inner } = &mut *self;
         if inner.end == End::Open {
-            inner.end = End::Sealed;
-            if inner.close == Close::Notify {
-                let mut owed = Vec::new();
-                inner.session.end(&mut owed);
-                inner.outgoing.push(&owed);
-            }
+            let (mut record, mut length) = ([0; MOST_END], 0);
+            inner.seal_end(&mut record, &mut length);
+            inner
+                .outgoing
+                .push(record.get(..length).unwrap_or_default());
         }
-        ready!(inner.poll_outgoing(cx, socket))?;
+        // One packet with the FIN.
+        ready!(inner.poll_outgoing(cx, socket, true))?;
         Poll::Ready(socket.end())
     }
 }
