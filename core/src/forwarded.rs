@@ -4,7 +4,7 @@
 //!
 //! Owns names and values only. Parsing, framing and choosing the host (an
 //! absolute request target wins over `Host`) are hyper's and the agent's, which
-//! calls [`strip_hop_by_hop`] and [`set`] once per request it forwards.
+//! calls [`strip_hop_by_hop`] and [`Forwarding::set`] once per request it forwards.
 
 use std::net::IpAddr;
 
@@ -87,18 +87,84 @@ impl Proto {
     }
 }
 
-/// What the app is told about where a request comes from.
+/// What the app is told about where a connection's requests come from; made once for
+/// all of them.
 #[derive(Clone, Debug)]
 pub struct Forwarding {
-    /// The client itself.
-    pub client: ClientAddr,
-    /// How it spoke to us.
-    pub proto: Proto,
-    /// The host it asked for, with the port if it wrote one. Owned, since it is
-    /// mostly a value of the very map that [`set`] changes; a clone shares bytes.
-    pub host: Option<HeaderValue>,
-    /// The port it connected to.
-    pub port: u16,
+    client: IpAddr,
+    proto: Proto,
+    address: HeaderValue,
+    port: HeaderValue,
+    /// The last host and the `Forwarded` for it: most connections have no other.
+    last: Option<(Option<HeaderValue>, HeaderValue)>,
+}
+
+impl Forwarding {
+    /// From a client that spoke to us in this way on this port.
+    pub fn new(client: ClientAddr, proto: Proto, port: u16) -> Self {
+        Self {
+            client: client.ip(),
+            proto,
+            address: ascii(client.ip().to_string()),
+            port: HeaderValue::from(port),
+            last: None,
+        }
+    }
+
+    /// [`strip`]s, then says where the request comes from: `X-Forwarded-For` (the
+    /// address alone), `-Proto`, `-Port`, `-Host`, and all but the port in `Forwarded`
+    /// (RFC 7239). `host` is what the client asked for, with the port if it wrote one.
+    ///
+    /// A host is repeated only if it has no byte outside those of names, addresses
+    /// and ports. Anything else, a comma or quote above all, could read as further
+    /// elements to an app that splits before it unquotes; such a host is left to the
+    /// `Host` header, where it means nothing else.
+    pub fn set(&mut self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+        strip(headers);
+        let host = host.filter(|host| is_plain_host(host.as_bytes()));
+        headers.insert(FORWARDED, self.forwarded(host.as_ref()));
+        headers.insert(X_FORWARDED_FOR, self.address.clone());
+        let proto = HeaderValue::from_static(self.proto.as_str());
+        headers.insert(X_FORWARDED_PROTO, proto);
+        headers.insert(X_FORWARDED_PORT, self.port.clone());
+        if let Some(host) = host {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+    }
+
+    /// As [`Forwarding::set`], for a client that itself forwards for others and is trusted
+    /// to: what it says stays. Its own address is appended to `X-Forwarded-For` and
+    /// `Forwarded`, as further elements; the scheme, host and port it tells are those of the
+    /// first client, and ours only where it tells none.
+    pub fn append(&mut self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+        let mut ours = HeaderMap::new();
+        self.set(&mut ours, host);
+        for (name, value) in &ours {
+            let is_list = [X_FORWARDED_FOR, FORWARDED].contains(name);
+            match joined(headers, name) {
+                Some(said) if is_list => {
+                    headers.insert(name, listed(&said, value));
+                }
+                Some(_) => {}
+                None => {
+                    headers.insert(name, value.clone());
+                }
+            }
+        }
+    }
+
+    fn forwarded(&mut self, host: Option<&HeaderValue>) -> HeaderValue {
+        match &self.last {
+            Some((last, value)) if last.as_ref() == host => value.clone(),
+            _ => {
+                let value = forwarded(self.client, self.proto, host);
+                // The bytes of a request's own are part of all that was read with it.
+                let own = host.and_then(|host| HeaderValue::from_bytes(host.as_bytes()).ok());
+                self.last = Some((own, value.clone()));
+                value
+            }
+        }
+    }
 }
 
 /// Removes every header by which a client could forge where it comes from.
@@ -113,53 +179,6 @@ pub fn strip(headers: &mut HeaderMap) {
         .collect();
     for name in forged {
         headers.remove(name);
-    }
-}
-
-/// [`strip`]s, then says where the request comes from: `X-Forwarded-For` (the
-/// address alone), `-Proto`, `-Port`, `-Host`, and all but the port in `Forwarded`
-/// (RFC 7239).
-///
-/// A host is repeated only if it has no byte outside those of names, addresses
-/// and ports. Anything else, a comma or quote above all, could read as further
-/// elements to an app that splits before it unquotes; such a host is left to the
-/// `Host` header, where it means nothing else.
-pub fn set(headers: &mut HeaderMap, forwarding: &Forwarding) {
-    strip(headers);
-    let Forwarding {
-        client,
-        proto,
-        host,
-        port,
-    } = forwarding;
-    let host = host.as_ref().filter(|host| is_plain_host(host.as_bytes()));
-    headers.insert(X_FORWARDED_FOR, ascii(client.ip().to_string()));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto.as_str()));
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(*port));
-    headers.insert(FORWARDED, forwarded(client.ip(), *proto, host));
-    if let Some(host) = host {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
-}
-
-/// As [`set`], for a client that itself forwards for others and is trusted to: what it
-/// says stays. Its own address is appended to `X-Forwarded-For` and `Forwarded`, as
-/// further elements; the scheme, host and port it tells are those of the first client,
-/// and ours only where it tells none.
-pub fn append(headers: &mut HeaderMap, forwarding: &Forwarding) {
-    let mut ours = HeaderMap::new();
-    set(&mut ours, forwarding);
-    for (name, value) in &ours {
-        let is_list = [X_FORWARDED_FOR, FORWARDED].contains(name);
-        match joined(headers, name) {
-            Some(said) if is_list => {
-                headers.insert(name, listed(&said, value));
-            }
-            Some(_) => {}
-            None => {
-                headers.insert(name, value.clone());
-            }
-        }
     }
 }
 
@@ -180,9 +199,9 @@ fn listed(said: &[u8], last: &HeaderValue) -> HeaderValue {
 }
 
 /// Names a request: as `made` does, or as a trusted client has.
-pub fn identify(headers: &mut HeaderMap, made: &str, is_trusted: bool) {
+pub fn identify(headers: &mut HeaderMap, made: String, is_trusted: bool) {
     let is_named = headers.get(X_REQUEST_ID).is_some_and(|id| !id.is_empty());
-    if let (false, Ok(id)) = (is_trusted && is_named, HeaderValue::from_str(made)) {
+    if let (false, Ok(id)) = (is_trusted && is_named, HeaderValue::try_from(made)) {
         headers.insert(X_REQUEST_ID, id);
     }
 }
@@ -227,7 +246,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
 
 /// What `Connection` names, short of what it must not.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    // Nearly always one of these, which go anyway.
+    let usual = ["keep-alive", "upgrade"];
+    let is_usual = |element: &&[u8]| {
+        let is = |usual: &str| element.eq_ignore_ascii_case(usual.as_bytes());
+        usual.into_iter().any(is)
+    };
     elements(headers, &CONNECTION)
+        .filter(|element| !is_usual(element))
         .filter_map(|element| HeaderName::from_bytes(element).ok())
         .filter(|name| ![HOST, TRANSFER_ENCODING, CONTENT_LENGTH].contains(name))
         .filter(|name| !forgeable(name))
@@ -323,13 +349,13 @@ mod tests {
             })
     }
 
-    fn forwarding(client: &str, host: Option<&[u8]>) -> Forwarding {
-        Forwarding {
-            client: ClientAddr::new(client.parse().unwrap()),
-            proto: Proto::Https,
-            host: host.map(|host| HeaderValue::from_bytes(host).unwrap()),
-            port: 443,
-        }
+    fn forwarding(client: &str) -> Forwarding {
+        let client = ClientAddr::new(client.parse().unwrap());
+        Forwarding::new(client, Proto::Https, 443)
+    }
+
+    fn value(bytes: &[u8]) -> Option<HeaderValue> {
+        Some(HeaderValue::from_bytes(bytes).unwrap())
     }
 
     #[test]
@@ -361,7 +387,8 @@ mod tests {
             ),
         ] {
             let mut headers = HeaderMap::new();
-            set(&mut headers, &forwarding(client, host.map(str::as_bytes)));
+            let asked = host.and_then(|host| value(host.as_bytes()));
+            forwarding(client).set(&mut headers, asked);
             let mut expected = map(&[
                 ("x-forwarded-for", address),
                 ("x-forwarded-proto", "https"),
@@ -376,6 +403,20 @@ mod tests {
     }
 
     #[test]
+    fn each_request_is_told_of_its_own_host() {
+        let mut forwarding = forwarding("192.0.2.1:1");
+        for host in [Some("a"), Some("a"), Some("b"), None, Some("a")] {
+            let mut headers = HeaderMap::new();
+            forwarding.set(&mut headers, host.and_then(|host| value(host.as_bytes())));
+            let told = headers.get(X_FORWARDED_HOST);
+            assert_eq!(told.map(|told| told.to_str().unwrap()), host);
+            let named = host.map_or_else(String::new, |host| format!("host={host};"));
+            let expected = format!("for=192.0.2.1;{named}proto=https");
+            assert_eq!(headers[FORWARDED], expected);
+        }
+    }
+
+    #[test]
     fn what_a_trusted_client_says_stays_and_is_appended_to() {
         let before = [
             ("x-forwarded-for", "198.51.100.1"),
@@ -385,7 +426,7 @@ mod tests {
             ("x-real-ip", "198.51.100.1"),
         ];
         let mut headers = map(&before);
-        append(&mut headers, &forwarding("192.0.2.1:1", Some(b"h")));
+        forwarding("192.0.2.1:1").append(&mut headers, value(b"h"));
         let after = [
             ("x-forwarded-for", "198.51.100.1, 10.0.0.1, 192.0.2.1"),
             ("x-forwarded-proto", "http"),
@@ -400,8 +441,8 @@ mod tests {
         assert_eq!(headers, map(&after));
 
         let (mut one, mut other) = (HeaderMap::new(), HeaderMap::new());
-        append(&mut one, &forwarding("192.0.2.1:1", None));
-        set(&mut other, &forwarding("192.0.2.1:1", None));
+        forwarding("192.0.2.1:1").append(&mut one, None);
+        forwarding("192.0.2.1:1").set(&mut other, None);
         assert_eq!(one, other, "it has said nothing");
     }
 
@@ -418,7 +459,7 @@ mod tests {
             (vec![("x-request-id", "")], true, "ours"),
         ] {
             let mut headers = map(&before);
-            identify(&mut headers, "ours", is_trusted);
+            identify(&mut headers, "ours".to_owned(), is_trusted);
             assert_eq!(headers, map(&[("x-request-id", after)]), "{before:?}");
         }
     }
@@ -438,15 +479,12 @@ mod tests {
             "a=b",
         ] {
             let mut headers = map(&[("x-forwarded-host", "forged")]);
-            set(
-                &mut headers,
-                &forwarding("192.0.2.1:1", Some(host.as_bytes())),
-            );
+            forwarding("192.0.2.1:1").set(&mut headers, value(host.as_bytes()));
             assert_eq!(headers[FORWARDED], "for=192.0.2.1;proto=https", "{host}");
             assert!(!headers.contains_key(X_FORWARDED_HOST), "{host}");
         }
         let mut headers = HeaderMap::new();
-        set(&mut headers, &forwarding("192.0.2.1:1", Some(b"\xff")));
+        forwarding("192.0.2.1:1").set(&mut headers, value(b"\xff"));
         assert!(!headers.contains_key(X_FORWARDED_HOST));
     }
 
@@ -623,11 +661,11 @@ mod tests {
             port in any::<u16>(),
         ) {
             let client = ClientAddr::new(SocketAddr::from(client));
-            let forwarding = Forwarding { client, proto: Proto::Http, host, port };
+            let mut forwarding = Forwarding::new(client, Proto::Http, port);
             let mut ours = HeaderMap::new();
-            set(&mut ours, &forwarding);
+            forwarding.set(&mut ours, host.clone());
             let mut headers = before.clone();
-            set(&mut headers, &forwarding);
+            forwarding.set(&mut headers, host);
             let mut others = before;
             strip(&mut others);
             prop_assert!(!others.keys().any(forgeable));

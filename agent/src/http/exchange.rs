@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,8 +39,11 @@ pub(super) struct Exchange<'a> {
     listener: Arc<Listener>,
     arrival: Arrival,
     http: &'a Http,
-    forwarded: bool,
+    /// What the app is told of the client, where it is.
+    forwarding: Option<RefCell<Forwarding>>,
     is_trusted: bool,
+    /// What its requests are called, but for their number.
+    id: String,
     /// Requests at work.
     pub(super) active: Count,
     /// What upgrades are handed to.
@@ -83,15 +87,18 @@ impl<'a> Exchange<'a> {
         http: &'a Http,
         forwarded: bool,
     ) -> Self {
-        let client = arrival.ends.client.ip();
+        let client = arrival.ends.client;
         let mut trusted = http.trusted_proxies.iter();
+        let port = arrival.ends.destination.port();
+        let forwarding = || RefCell::new(Forwarding::new(client, Proto::Https, port));
         Self {
-            is_trusted: trusted.any(|cidr| cidr.net().contains(&client)),
+            is_trusted: trusted.any(|cidr| cidr.net().contains(&client.ip())),
+            forwarding: forwarded.then(forwarding),
+            id: connection.live.id(),
             connection,
             listener,
             arrival,
             http,
-            forwarded,
             active: Count::default(),
             upgraded: RefCell::default(),
             has_broken_off: Rc::default(),
@@ -157,19 +164,15 @@ impl<'a> Exchange<'a> {
         head.headers.remove(TRAILER);
         // It is we who say when a body may come: once there is a backend for it.
         head.headers.remove(EXPECT);
-        if !self.forwarded {
+        let Some(forwarding) = &self.forwarding else {
             forwarded::strip(&mut head.headers);
             return;
-        }
-        let forwarding = Forwarding {
-            client: self.arrival.ends.client,
-            proto: Proto::Https,
-            host: head.headers.get(HOST).cloned(),
-            port: self.arrival.ends.destination.port(),
         };
+        let mut forwarding = forwarding.borrow_mut();
+        let host = head.headers.get(HOST).cloned();
         match self.is_trusted {
-            true => forwarded::append(&mut head.headers, &forwarding),
-            false => forwarded::set(&mut head.headers, &forwarding),
+            true => forwarding.append(&mut head.headers, host),
+            false => forwarding.set(&mut head.headers, host),
         }
     }
 
@@ -179,8 +182,8 @@ impl<'a> Exchange<'a> {
         if !self.http.request_id {
             return None;
         }
-        let made = format!("{}-{number}", self.connection.live.id());
-        forwarded::identify(&mut head.headers, &made, self.is_trusted);
+        let made = format!("{}-{number}", self.id);
+        forwarded::identify(&mut head.headers, made, self.is_trusted);
         head.headers.get(forwarded::X_REQUEST_ID).cloned()
     }
 
@@ -236,7 +239,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<Result<Response<Incoming>, TrySendError<Request<Upload>>>, Failed> {
         let patience = self.http.response_timeout.duration();
         let is_websocket = request.headers().contains_key(UPGRADE);
-        let mut answer = Box::pin(lease.sender().try_send_request(request));
+        let mut answer = pin!(lease.sender().try_send_request(request));
         let mut from = engine::now();
         loop {
             match timeout_at(from + patience, &mut answer).await {
