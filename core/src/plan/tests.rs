@@ -628,6 +628,11 @@ fn a_transparent_listener_says_so_in_its_snapshot_and_announces_nothing() {
     let snapshot = |document: &Document| plan(document, &facts, &facts.agents[2]).unwrap();
     assert!(!snapshot(&document).listeners[0].work.is_transparent());
     document.listeners[1].client_ip = Some(crate::document::ClientIp::Transparent);
+    let http = Http {
+        request_id: false,
+        ..Http::default()
+    };
+    document.listeners[1].http = Some(http.clone());
     let planned = snapshot(&document);
     let listener = &planned.listeners[0];
     assert!(listener.work.is_transparent());
@@ -636,10 +641,7 @@ fn a_transparent_listener_says_so_in_its_snapshot_and_announces_nothing() {
         panic!("{:?}", listener.work);
     };
     // What a client says about itself is taken out all the same.
-    let forwarded = Inside::Http {
-        forwarded: false,
-        http: Http::default(),
-    };
-    assert_eq!(terminate.inside, forwarded);
+    let forwarded = false;
+    assert_eq!(terminate.inside, Inside::Http { forwarded, http });
     assert_eq!(Snapshot::decode(&planned.encode()).unwrap(), planned);
 }
