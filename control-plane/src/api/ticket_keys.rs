@@ -99,7 +99,7 @@ pub(super) async fn rotate_ticket_keys(
     let rotated = api
         .store
         .rotate_ticket_keys(&caller.author, &api.kek, listener, asked.drop_old);
-    let missing = || Problem::not_found("no listener of that name ends TLS");
+    let missing = || Problem::not_found("no listener of that name hands out session tickets");
     let listeners = rotated.await?.ok_or_else(missing)?;
     Ok(axum::Json(Rotated { listeners }))
 }

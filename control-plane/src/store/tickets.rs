@@ -64,9 +64,9 @@ pub(crate) struct TicketKeyRow {
 /// What the schedule looks at.
 struct Seen {
     now: Duration,
-    /// Of every terminator listener of the document, and of those that were.
+    /// Of every listener that hands out tickets, and of those that did.
     listeners: BTreeMap<String, Vec<Epoch>>,
-    /// Listeners that are no more.
+    /// Listeners that are no more, or hand out none any more.
     gone: Vec<String>,
     /// Keys that some connected terminator lacks.
     lacking: HashSet<u64>,
@@ -229,7 +229,7 @@ impl Store {
 
     /// Makes a new key for one listener, or for all, out of turn. Where `drop_old` is
     /// set, all others are deleted first, and tickets made with them are worth nothing.
-    /// `None` where no terminator listener has that name; else the listeners.
+    /// `None` where no listener of that name hands out tickets; else the listeners.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -243,8 +243,8 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         lock(&mut transaction).await?;
         let listeners = sqlx::query_scalar!(
-            "select name from listeners
-             where role = 'terminator' and ($1::text is null or name = $1) order by name",
+            r#"select name as "name!" from ticket_listeners
+               where $1::text is null or name = $1 order by name"#,
             listener
         )
         .fetch_all(&mut *transaction)
@@ -300,13 +300,12 @@ async fn look(connection: &mut PgConnection) -> Result<Seen, StoreError> {
     let rows = sqlx::query!(
         r#"select l.name, true as "there!", k.id as "id?", k.made_at as "made_at?",
                   k.encrypting_at, k.replaced_at, clock_timestamp() as "now!"
-           from listeners l left join ticket_keys k on k.listener = l.name
-           where l.role = 'terminator'
+           from ticket_listeners l left join ticket_keys k on k.listener = l.name
            union all
            select k.listener, false, k.id, k.made_at, k.encrypting_at, k.replaced_at,
                   clock_timestamp()
            from ticket_keys k
-           where k.listener not in (select name from listeners where role = 'terminator')"#
+           where k.listener not in (select name from ticket_listeners)"#
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use rustls::{HandshakeKind, SupportedProtocolVersion};
 use serde_json::{Value, json};
 use tidegate_local::postgres::Binaries;
@@ -19,6 +19,7 @@ use tidegate_tests::client::Client;
 use tidegate_tests::client::http::Http;
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::node::NodeApp;
+use tidegate_tests::rest::Body;
 use tidegate_tests::stage::{HOST, PORT};
 use tidegate_tests::steered::{Plan, sees_up, write_secret};
 use tidegate_tests::wire::{Link, Session};
@@ -252,6 +253,22 @@ async fn a_revoked_agent_has_no_keys_and_a_removed_listeners_keys_are_gone() {
     })
     .await;
     drop(revoked);
+}
+
+#[tokio::test]
+async fn a_listener_without_tickets_has_no_keys() {
+    let mut fleet = fleet(Plan::default(), "12h", "24h", 1).await;
+    fleet
+        .apply(|document| document["listeners"][0]["tls"]["tickets"] = json!(false))
+        .await;
+    until("they are gone", async || {
+        keys(&fleet).await.is_empty() && held(&fleet.terminators[0]).await.is_empty()
+    })
+    .await;
+    let rotate = "/ticket-keys/rotate?listener=direct";
+    let rest = &fleet.control_plane.rest;
+    rest.refused(404, Method::POST, rotate, Body::Json(&json!({})))
+        .await;
 }
 
 #[tokio::test]
