@@ -39,7 +39,7 @@ const MOST_KIB: u64 = 64 << 10;
 /// The port of the listener that is attacked.
 const ATTACKED: u16 = 8444;
 /// How long a flood lasts.
-const FLOOD: Duration = Duration::from_secs(3);
+const FLOOD: Duration = Duration::from_secs(2);
 
 /// A terminator in HTTP mode with two apps: attacks are on the other listener, so that
 /// what the attacked app takes of its time is not the terminator's.
@@ -95,7 +95,7 @@ impl Scene {
         attack: impl Future<Output = ()> + Send + 'static,
     ) -> Vec<Event> {
         let mut ws = self.ws().await;
-        let quiet = echoes(&mut ws, sleep(Duration::from_secs(1)), || {}).await;
+        let quiet = echoes(&mut ws, sleep(Duration::from_millis(600)), || {}).await;
         let from = self.agent.log_len();
         let pid = self.agent.pid();
         let before = proc::memory_kib(pid);
@@ -123,7 +123,7 @@ impl Scene {
         options: &str,
     ) -> impl Future<Output = ()> + use<> {
         let url = format!("https://{}{path}", attacked(&self.stage));
-        let options = format!("-c {many} -r {many} -l 6 -p 3 {options}");
+        let options = format!("-c {many} -r {many} -l 5 -p 3 {options}");
         async move {
             let options = options.split(' ').chain(["-u", &url]).collect::<Vec<_>>();
             let said = said_by("slowhttptest", &options).await;
