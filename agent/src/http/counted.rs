@@ -29,6 +29,7 @@ pub(super) struct Activity {
     head_since: Cell<Option<Instant>>,
     is_between: Cell<bool>,
     is_flushed: Cell<bool>,
+    is_broken: Cell<bool>,
 }
 
 impl Activity {
@@ -39,6 +40,7 @@ impl Activity {
             head_since: Cell::new(None),
             is_between: Cell::new(true),
             is_flushed: Cell::new(true),
+            is_broken: Cell::new(false),
         })
     }
 
@@ -50,6 +52,11 @@ impl Activity {
     /// Since when a head is on its way.
     pub(super) fn head_since(&self) -> Option<Instant> {
         self.head_since.get()
+    }
+
+    /// Whether a read has failed: the client broke off, or broke the rules of TLS.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.get()
     }
 
     /// Whether nothing is on its way in either direction.
@@ -135,7 +142,7 @@ impl Counted {
         match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
             // TLS without close_notify: common, and the end all the same.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
-            result => result?,
+            result => result.inspect_err(|_| self.activity.is_broken.set(true))?,
         }
         let count = buffer.filled().len().saturating_sub(before);
         if let Some(live) = &self.counted {

@@ -136,7 +136,12 @@ where
         tokio::select! {
             biased;
             result = &mut *serving => {
-                return result.map(|()| Turn::Ended).map_err(|e| cause_of(&e, exchange));
+                return match result {
+                    // Between requests the library takes it for an end.
+                    _ if activity.is_broken() => Err(Cause::ClientReset),
+                    Ok(()) => Ok(Turn::Ended),
+                    Err(error) => Err(cause_of(&error, exchange)),
+                };
             }
             () = draining.cancelled(), if !is_draining => {
                 is_draining = true;
