@@ -139,11 +139,8 @@ impl Counted {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
-            // TLS without close_notify: common, and the end all the same.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
-            result => result.inspect_err(|_| self.activity.is_broken.set(true))?,
-        }
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        read.inspect_err(|_| self.activity.is_broken.set(true))?;
         let count = buffer.filled().len().saturating_sub(before);
         if let Some(live) = &self.counted {
             live.add_in(count);

@@ -42,8 +42,8 @@ pub(super) struct Exchange<'a> {
     /// What the app is told of the client, where it is.
     forwarding: Option<RefCell<Forwarding>>,
     is_trusted: bool,
-    /// What its requests are called, but for their number.
-    id: String,
+    /// What its requests are called, but for their number, where they are.
+    id: Option<String>,
     /// Requests at work.
     pub(super) active: Count,
     /// What upgrades are handed to.
@@ -94,7 +94,7 @@ impl<'a> Exchange<'a> {
         Self {
             is_trusted: trusted.any(|cidr| cidr.net().contains(&client.ip())),
             forwarding: forwarded.then(forwarding),
-            id: connection.live.id(),
+            id: http.request_id.then(|| connection.live.id()),
             connection,
             listener,
             arrival,
@@ -179,10 +179,8 @@ impl<'a> Exchange<'a> {
     /// Names the request by its connection and its place there, or as a trusted client
     /// has; the name is on pages of ours, too.
     fn identify(&self, head: &mut Parts, number: u32) -> Option<HeaderValue> {
-        if !self.http.request_id {
-            return None;
-        }
-        let made = format!("{}-{number}", self.id);
+        let id = self.id.as_ref()?;
+        let made = format!("{id}-{number}");
         forwarded::identify(&mut head.headers, made, self.is_trusted);
         head.headers.get(forwarded::X_REQUEST_ID).cloned()
     }

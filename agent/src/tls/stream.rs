@@ -116,8 +116,8 @@ impl Stream {
             // What waited for company, if anything did.
             let mut at = inner.outgoing.copy_to(buffer);
             inner.outgoing.advance(at);
-            let bytes = bytes.get(..MOST_AT_ONCE).unwrap_or(bytes);
-            let taken = inner.session.send(bytes, buffer, &mut at);
+            let now = bytes.get(..MOST_AT_ONCE).unwrap_or(bytes);
+            let taken = inner.session.send(now, buffer, &mut at);
             let taken = taken.map_err(|_| io::Error::other("the session's keys are used up"))?;
             if last && taken == bytes.len() {
                 inner.seal_end(buffer, &mut at);
