@@ -63,6 +63,13 @@ impl Stage {
         self.directory.path().join(name)
     }
 
+    /// Its certificate authority, in a file for programs that are told whom to trust.
+    pub fn authority(&self) -> PathBuf {
+        let path = self.path("authority.pem");
+        std::fs::write(&path, self.pki.ca_pem()).expect("the test's directory can be written");
+        path
+    }
+
     /// The client of that number in its network.
     pub fn client(&self, index: u8) -> Client {
         Client::new(self.net.client(index), self.pki.trusting())

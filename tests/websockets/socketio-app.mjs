@@ -1,10 +1,11 @@
 // An app of socket.io: answers each event, and says one of its own.
-// Usage: node socketio-app.mjs ADDRESS PORT NAME
+// Usage: node socketio-app.mjs ADDRESS PORT
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-const [host, port, name] = process.argv.slice(2);
+const [host, port] = process.argv.slice(2);
+const name = `${host}:${port}`;
 const server = createServer((_req, res) => res.end("ok"));
 new Server(server).on("connection", (socket) => {
   socket.on("say", (text, answer) => {
@@ -12,4 +13,4 @@ new Server(server).on("connection", (socket) => {
     socket.emit("said", text);
   });
 });
-server.listen(Number(port), host, () => console.log(`listening ${host}:${port}`));
+server.listen(Number(port), host, () => console.log(`listening ${name}`));

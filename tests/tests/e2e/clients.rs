@@ -13,8 +13,7 @@ async fn pythons_client_finds_kept_connections_chunks_and_heads() {
     let stage = Stage::new();
     let app = NodeApp::at(stage.back(0), "app").listen().await;
     let _agent = stage.serve(&stage.node_terminator(&[app.address()])).await;
-    let authority = stage.path("authority.pem");
-    std::fs::write(&authority, stage.pki.ca_pem()).unwrap();
+    let authority = stage.authority();
     let script = checkout("tests/clients/http_client.py");
     let front = stage.front();
     let (ip, port) = (front.ip().to_string(), front.port().to_string());

@@ -35,8 +35,7 @@ async fn scene() -> Scene {
     })
     .await;
     let _agent = stage.serve(&stage.terminator(&[stage.back(0)])).await;
-    let authority = stage.path("authority.pem");
-    fs::write(&authority, stage.pki.ca_pem()).unwrap();
+    let authority = stage.authority();
     Scene {
         authority: authority.display().to_string(),
         stage,

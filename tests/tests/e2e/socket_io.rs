@@ -3,16 +3,16 @@
 //! terminators behind each of them, two processes beside each of those.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tidegate_tests::child::{Child, Extras};
 use tidegate_tests::client::command::said_by;
 use tidegate_tests::stage::{HOST, PORT, checked_by_http, pool};
 use tidegate_tests::steered::sees_up;
 use tidegate_tests::{Agent, Stage, checkout};
+
+use super::websockets::started;
 
 const BALANCERS: [u8; 2] = [1, 4];
 const TERMINATORS: [u8; 2] = [2, 3];
@@ -23,7 +23,10 @@ async fn sessions_of_polling_stay_at_one_process_whichever_balancer_and_become_w
     let stage = Stage::new();
     let _apps = join_all(TERMINATORS.into_iter().flat_map(|terminator| {
         let stage = &stage;
-        [3000, 3001].map(|port| app(stage.net.at(terminator, port)))
+        [3000, 3001].map(|port| {
+            let at = stage.net.at(terminator, port);
+            started("node", "socketio-app.mjs", at)
+        })
     }))
     .await;
     let mut terminators = Vec::new();
@@ -74,18 +77,6 @@ async fn connects(agent: &Agent) -> f64 {
     metrics.sum("tidegate_backend_connects_total", &[("result", "ok")])
 }
 
-async fn app(at: SocketAddr) -> Child {
-    let name = format!("app-{at}");
-    let mut command = Command::new("node");
-    command
-        .arg(checkout("tests/websockets/socketio-app.mjs"))
-        .args([at.ip().to_string(), at.port().to_string(), name.clone()]);
-    let child = Child::spawn(&name, command, Extras::default()).unwrap();
-    let is_it = |line: &str| line.starts_with("listening ").then_some(());
-    child.find("'listening': scripts/setup", 0, is_it).await;
-    child
-}
-
 /// Its processes have their clients by source as well.
 fn terminator(stage: &Stage) -> Value {
     let mut document = stage.node_terminator(&[]);
@@ -111,8 +102,7 @@ fn balancer(stage: &Stage, balance: &str) -> Value {
 /// What the clients of `socketio-client.mjs` say.
 async fn clients(stage: &Stage) -> String {
     let joined = |each: Vec<String>| each.join(",");
-    let authority = stage.path("authority.pem");
-    std::fs::write(&authority, stage.pki.ca_pem()).unwrap();
+    let authority = stage.authority();
     let fronts = BALANCERS.map(|host| stage.net.at(host, PORT).to_string());
     let sources = (0..CLIENTS).map(|n| stage.net.far_client(n));
     let arguments = [

@@ -88,8 +88,8 @@ fn same(through: &str, alone: &Account, seen: &Account) {
     println!("{through}: {} cases as with the app alone", seen.len());
 }
 
-/// An app beside `conformance.py`.
-async fn started(program: &str, script: &str, at: SocketAddr) -> Child {
+/// An app of `tests/websockets`, told where to listen.
+pub(crate) async fn started(program: &str, script: &str, at: SocketAddr) -> Child {
     let mut command = Command::new(program);
     command
         .arg(checkout("tests/websockets").join(script))
@@ -144,8 +144,7 @@ async fn chain(stage: &Stage, app: SocketAddr) -> [Agent; 2] {
 async fn play(stage: &Stage, to: SocketAddr, tls: bool, groups: &[&str]) -> Account {
     let script = checkout("tests/websockets/conformance.py");
     let suite = checkout(".tools/python/autobahntestsuite");
-    let authority = stage.path("authority.pem");
-    std::fs::write(&authority, stage.pki.ca_pem()).unwrap();
+    let authority = stage.authority();
     let to = to.to_string();
     let mut arguments = vec![script.to_str().unwrap(), "--suite", suite.to_str().unwrap()];
     arguments.extend(["--to", &to]);
