@@ -210,7 +210,7 @@ async fn stream(channel: Channel, outbox: &Outbox) -> Status {
 /// Counters as they were, for rates.
 #[derive(Default)]
 struct Before {
-    listeners: HashMap<(Name, Role), [u64; 3]>,
+    listeners: HashMap<(Name, Role), [u64; 4]>,
     /// With whether it was up.
     connects: HashMap<(Name, BackendName), (u64, bool)>,
 }
@@ -227,6 +227,7 @@ impl Seen {
                 load(&facts.accepted),
                 load(&facts.bytes_in) + load(&facts.bytes_out),
                 facts.handshakes.shaken_so_far(),
+                facts.handshakes.resumed_so_far(),
             ];
             let identity = (facts.name.clone(), facts.role);
             let then = last.listeners.get(&identity).copied().unwrap_or_default();
@@ -300,7 +301,7 @@ fn ranking(counted: &Counted) -> (Vec<ClientStats>, Vec<ClientTotals>) {
 
 fn listener(
     facts: &ListenerFacts,
-    [accept_rate, byte_rate, handshake_rate]: [f64; 3],
+    [accept_rate, byte_rate, handshake_rate, resumed_rate]: [f64; 4],
 ) -> ListenerStats {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     ListenerStats {
@@ -319,6 +320,8 @@ fn listener(
         accept_rate,
         byte_rate,
         handshake_rate,
+        resumed: facts.handshakes.resumed_so_far(),
+        resumed_rate,
     }
 }
 

@@ -82,6 +82,11 @@ impl Handshakes {
         counted.full + counted.resumed
     }
 
+    /// How many of these resumed a session.
+    pub(crate) fn resumed_so_far(&self) -> u64 {
+        self.lock().resumed
+    }
+
     /// How many have come to nothing.
     pub(crate) fn failed_so_far(&self) -> u64 {
         self.lock().failed.values().sum()
