@@ -5,6 +5,7 @@
 //!   what surrounds it · `problem`, `answer`: what comes back
 //! - `resource`, `tree`: one resource of the document, written inside the whole
 //! - `describe`, `schema`: the OpenAPI description, from the handlers themselves
+//! - `ui`: the dashboard's files, for every path that is not the API's
 //!
 //! To add a resource: a file with its handlers (`#[utoipa::path]` on each, a
 //! [`auth::Caller`] as first argument), its routes in [`routes()`], its rows in the
@@ -13,6 +14,7 @@
 mod agents;
 mod answer;
 mod api_tokens;
+mod attention;
 mod audit;
 mod auth;
 mod backends;
@@ -20,6 +22,7 @@ mod certificates;
 mod config;
 mod describe;
 mod etag;
+mod events;
 mod extract;
 mod ip_stats;
 mod join_tokens;
@@ -35,11 +38,15 @@ mod problem;
 mod resource;
 mod revisions;
 mod schema;
+mod series;
+mod session;
 mod states;
 mod status;
 mod ticket_keys;
 mod token;
+mod topology;
 mod tree;
+mod ui;
 mod wait;
 
 #[cfg(test)]
@@ -56,6 +63,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tidegate_core::snapshot::Fingerprint;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -63,15 +71,14 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::ingest;
+use crate::journal::Journal;
 use crate::seal::Kek;
+use crate::series::Series;
 use crate::store::Store;
 use problem::{Kind, Problem};
 
 pub(crate) use api_tokens::first_token;
-
-/// What agents report says something about now for three intervals, and for so
-/// long at least: reports are short of nothing but time on a busy machine.
-const FRESH_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// What handlers need.
 #[derive(Clone)]
@@ -87,12 +94,18 @@ pub(crate) struct Api {
     pub(crate) version: &'static str,
     /// How often agents report.
     pub(crate) report_interval: Duration,
+    /// The last hour, in numbers.
+    pub(crate) series: Arc<Series>,
+    /// What happens.
+    pub(crate) journal: Arc<Journal>,
+    /// When answers that go on for long have to end.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Api {
     /// Since when what agents report says something about now.
     fn fresh_since(&self) -> OffsetDateTime {
-        clock::now() - FRESH_AT_LEAST.max(3 * self.report_interval)
+        clock::now() - ingest::fresh_for(self.report_interval)
     }
 }
 
@@ -106,7 +119,7 @@ pub(crate) fn router(api: Api) -> Router {
             get(async move || describe::answer(&description)),
         )
         .route("/healthz", get(async || "ok\n"))
-        .fallback(async || Problem::not_found("nothing is at this path: see /api/v1/openapi.json"))
+        .fallback(ui::serve)
         .method_not_allowed_fallback(async || {
             Problem::new(
                 Kind::MethodNotAllowed,
@@ -176,11 +189,24 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(revisions::read_revision))
         .routes(routes!(revisions::diff_revision))
         .routes(routes!(revisions::roll_back))
+        .routes(routes!(
+            session::read_session,
+            session::log_in,
+            session::log_out
+        ))
         .routes(routes!(ticket_keys::list_ticket_keys))
         .routes(routes!(ticket_keys::rotate_ticket_keys))
         .routes(routes!(ip_stats::top_clients))
         .routes(routes!(ip_stats::read_client))
         .routes(routes!(status::read_status))
+        .routes(routes!(topology::read_topology))
+        .routes(routes!(attention::read_attention))
+        .routes(routes!(series::of_fleet))
+        .routes(routes!(series::of_agent))
+        .routes(routes!(series::of_listener))
+        .routes(routes!(series::of_pool))
+        .routes(routes!(series::of_backend))
+        .routes(routes!(events::follow))
         .routes(routes!(audit::list_audit));
     OpenApiRouter::with_openapi(describe::head()).nest("/api/v1", v1)
 }

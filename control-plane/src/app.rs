@@ -25,12 +25,15 @@ use crate::clock;
 use crate::fleet::Fleet;
 use crate::incoming::Replaceable;
 use crate::ingest::{self, Ingest};
+use crate::journal::Journal;
 use crate::limits;
 use crate::link::{self, Admission, Link};
+use crate::observer::Observer;
 use crate::publish::Publisher;
 use crate::rest;
 use crate::rotation::Rotation;
 use crate::seal::Kek;
+use crate::series::Series;
 use crate::settings::Serve;
 use crate::store::Store;
 use crate::upkeep::{OwnCertificate, Upkeep};
@@ -47,6 +50,8 @@ pub(crate) struct App {
     writer: ingest::Writer,
     upkeep: Upkeep,
     rotation: Rotation,
+    observer: Observer,
+    stop: CancellationToken,
     link: (Arc<Link>, TcpListener, Arc<rustls::ServerConfig>),
     rest: (axum::Router, TcpListener, Arc<rustls::ServerConfig>),
 }
@@ -87,6 +92,8 @@ impl App {
         let fleet = Arc::new(Fleet::default());
         let publisher = Arc::new(Publisher::new(store.clone(), Arc::clone(&fleet)));
         let (ingest, writer) = Ingest::new(store.clone());
+        let (series, journal) = (Arc::<Series>::default(), Arc::<Journal>::default());
+        let stop = CancellationToken::new();
         let router = api::router(Api {
             store: store.clone(),
             kek: Arc::clone(&kek),
@@ -95,7 +102,16 @@ impl App {
             replica,
             version: env!("CARGO_PKG_VERSION"),
             report_interval: settings.report_interval,
+            series: Arc::clone(&series),
+            journal: Arc::clone(&journal),
+            stop: stop.clone(),
         });
+        let observer = Observer {
+            store: store.clone(),
+            series,
+            journal,
+            report_interval: settings.report_interval,
+        };
         let link = Link {
             store: store.clone(),
             kek,
@@ -131,6 +147,8 @@ impl App {
             writer,
             upkeep,
             rotation,
+            observer,
+            stop,
             link: (Arc::new(link), link_listener, link_tls),
             rest: (router, rest_listener, rest_tls),
         })
@@ -143,7 +161,7 @@ impl App {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = CancellationToken::new();
+        let stop = self.stop;
         let tasks = TaskTracker::new();
         let (link, link_listener, link_tls) = self.link;
         let (router, rest_listener, rest_tls) = self.rest;
@@ -154,6 +172,7 @@ impl App {
         tasks.spawn(self.writer.run(stop.clone()));
         tasks.spawn(self.upkeep.run(stop.clone()));
         tasks.spawn(self.rotation.run(stop.clone()));
+        tasks.spawn(self.observer.run(stop.clone()));
         tasks.spawn(rest::serve(router, rest_listener, rest_tls, stop.clone()));
         let serving_link = link::serve(link, link_listener, link_tls, stop.clone());
         tokio::pin!(serving_link);

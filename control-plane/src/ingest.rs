@@ -33,6 +33,15 @@ const QUEUED: usize = 4;
 /// Characters of any text in a report.
 const TEXT: usize = 256;
 
+/// What agents report says something about now for three intervals, and for so long
+/// at least: reports are short of nothing but time on a busy machine.
+const FRESH_AT_LEAST: Duration = Duration::from_secs(10);
+
+/// For how long a report says something about now.
+pub(crate) fn fresh_for(report_interval: Duration) -> Duration {
+    FRESH_AT_LEAST.max(3 * report_interval)
+}
+
 /// Where an acknowledgement goes.
 type Acks = mpsc::Sender<Result<v1::ReportAck, Status>>;
 
@@ -111,6 +120,7 @@ impl Report {
             listener.accept_rate = finite(listener.accept_rate);
             listener.byte_rate = finite(listener.byte_rate);
             listener.handshake_rate = finite(listener.handshake_rate);
+            listener.resumed_rate = finite(listener.resumed_rate);
         }
         Ok(Self {
             agent,

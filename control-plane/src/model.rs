@@ -35,6 +35,11 @@ impl Author {
     pub(crate) fn control_plane() -> Self {
         Self("control plane".to_owned())
     }
+
+    /// Whoever shows this API token.
+    pub(crate) fn token(label: &str, id: &str) -> Self {
+        Self(format!("token {label} ({id})"))
+    }
 }
 
 /// What an API token may do; each role may do all that the ones before it may.

@@ -13,6 +13,7 @@ mod facts;
 mod history;
 mod joining;
 mod secrets;
+mod sessions;
 mod stats;
 mod tickets;
 mod upkeep;
@@ -41,11 +42,15 @@ pub(crate) use commands::CommandOutcome;
 pub(crate) use history::Revision;
 pub(crate) use joining::JoinRefusal;
 pub(crate) use secrets::NewCertificate;
+pub(crate) use sessions::NewSession;
 pub(crate) use tickets::{SealedTicketKey, TicketKeyRow, TicketSet};
+#[cfg(test)]
+pub(crate) use views::Serving;
 pub(crate) use views::{
-    AdminRow, AgentCounts, AgentMistake, AgentRow, AuditRow, BackendCounts, BackendSeen,
-    ConnectionCounts, HeldKey, ListenerSeen, LiveAt, LiveTo, PoolSeen, Ranked, ReplicaSeen,
-    Rollout, RunVersion, WindowSum,
+    AdminRow, AgentCounts, AgentMistake, AgentRow, AgentSight, AuditRow, BackendCounts, BackendOut,
+    BackendSeen, BackendSight, ConnectionCounts, HeldKey, ListenerSeen, LiveAt, LiveTo, LongSaid,
+    PoolSeen, Ranked, ReplicaSeen, Rollout, RunVersion, SeenCounts, Sights, Stand, Traffic,
+    WindowSum,
 };
 pub(crate) use write::{WriteError, Writing, difference};
 

@@ -226,6 +226,15 @@ fn tag(id: Uuid, revoked_at: Option<OffsetDateTime>) -> ETag {
     ETag::of(&(id, revoked))
 }
 
+/// Refuses an id that no agent has.
+pub(super) async fn known(api: &Api, id: Uuid) -> Result<(), Problem> {
+    let agents = api
+        .store
+        .agents(Some(AgentId(id)), api.fresh_since())
+        .await?;
+    agents.first().map(|_| ()).ok_or_else(|| missing(id))
+}
+
 fn missing(id: Uuid) -> Problem {
     Problem::not_found(format!(
         "no agent {id}: it never joined, or was removed; see /api/v1/agents"

@@ -18,7 +18,7 @@ use super::answer::{Items, Tagged};
 use super::auth::{Admin, Caller};
 use super::extract::{Json, Place};
 use super::problem::Problem;
-use super::token::ApiToken;
+use super::token::{Kind, Token};
 use super::{names, schema};
 use crate::clock;
 use crate::model::ApiRole;
@@ -103,7 +103,7 @@ pub(crate) async fn first_token(
     let Some(mut place) = store.first_api_token(now).await? else {
         return Ok(false);
     };
-    let token = ApiToken::fresh()?;
+    let token = Token::fresh(Kind::Api)?;
     place
         .add(&NewApiToken {
             id: token.id.clone(),
@@ -151,7 +151,7 @@ pub(super) async fn create_api_token(
     Json(wanted): Json<ApiTokenRequest>,
 ) -> Result<Response, Problem> {
     is_label(&wanted.label).map_err(|mistake| Problem::mistakes(vec![mistake]))?;
-    let token = ApiToken::fresh().map_err(Problem::internal)?;
+    let token = Token::fresh(Kind::Api).map_err(Problem::internal)?;
     let lifetime = wanted.expires_in.map_or(DEFAULT_EXPIRY, Timeout::duration);
     let new = NewApiToken {
         id: token.id.clone(),

@@ -19,7 +19,7 @@ use super::etag::{ETag, IfMatch, Precondition};
 use super::extract::{Asked, Json, Place};
 use super::problem::Problem;
 use super::resource::{self, Kind};
-use super::wait::WaitQuery;
+use super::wait::{End, WriteQuery};
 use super::{names, schema, tree};
 use crate::store::{AdminRow, BackendSeen};
 
@@ -86,7 +86,7 @@ pub(super) async fn read_backend(
     put,
     path = "/pools/{name}/backends/{backend}",
     tag = "document",
-    params(("name" = String, Path), ("backend" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), ("backend" = String, Path), WriteQuery, Precondition),
     request_body = schema::Backend,
     responses((status = 200, description = "What changed", body = Committed))
 )]
@@ -94,11 +94,11 @@ pub(super) async fn put_backend(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place((name, backend)): Place<(String, String)>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let mut writing = api.store.write(&caller.author).await?;
     let before = tag(writing.document(), &name, &backend);
     if_match.check(before.as_ref())?;
@@ -109,10 +109,10 @@ pub(super) async fn put_backend(
     let document = resource::in_fleet(&mut writing, edited.tree, place).await?;
     let after = tag(&document, &name, &backend);
     writing.set_document(document, "put", &format!("pools/{name}/backends/{backend}"));
-    let commit = writing.commit().await;
-    let commit = commit.map_err(|error| resource::refused(error, place))?;
-    let tag = if commit.changed { after } else { before };
-    Written::new(commit, tag).answer(&api.store, patience).await
+    let commit = resource::end(writing, end, place).await?;
+    let is_there = commit.changed && end != End::DryRun;
+    let written = Written::new(commit, if is_there { after } else { before });
+    written.answer(&api.store, end.patience()).await
 }
 
 /// Takes a backend out of its pool. Connections it has live until they end.
@@ -120,31 +120,33 @@ pub(super) async fn put_backend(
     delete,
     path = "/pools/{name}/backends/{backend}",
     tag = "document",
-    params(("name" = String, Path), ("backend" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), ("backend" = String, Path), WriteQuery, Precondition),
     responses((status = 200, description = "What changed", body = Committed))
 )]
 pub(super) async fn delete_backend(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place((name, backend)): Place<(String, String)>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let mut writing = api.store.write(&caller.author).await?;
     let tree = resource::whole(writing.document())?;
     let Some(rest) = tree::take_backend(tree, &name, &backend) else {
         return Err(missing(pool(writing.document(), &name)?, &backend));
     };
-    if_match.check(tag(writing.document(), &name, &backend).as_ref())?;
+    let before = tag(writing.document(), &name, &backend);
+    if_match.check(before.as_ref())?;
     let document = resource::in_fleet(&mut writing, rest, None).await?;
     writing.set_document(
         document,
         "delete",
         &format!("pools/{name}/backends/{backend}"),
     );
-    let written = Written::new(writing.commit().await?, None);
-    written.answer(&api.store, patience).await
+    let commit = resource::end(writing, end, None).await?;
+    let written = Written::new(commit, before.filter(|_| end == End::DryRun));
+    written.answer(&api.store, end.patience()).await
 }
 
 /// The pool of that name.

@@ -3,8 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use tidegate_core::document::{Document, Timeout};
+use serde::Serialize;
 
 use super::Api;
 use super::answer::{Committed, Tagged, Written};
@@ -12,30 +11,12 @@ use super::auth::{Caller, Operator, Viewer};
 use super::etag::{ETag, IfMatch, Precondition};
 use super::extract::{self, Asked};
 use super::problem::Problem;
-use super::wait::{WaitFor, WaitQuery};
+use super::wait::{End, WriteQuery};
 use super::{resource, schema};
 use crate::store::Writing;
 
 /// The body is the document itself: pointers lead into it as they are.
 const WHOLE: Option<&str> = Some("");
-
-/// The query of an apply.
-#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ApplyQuery {
-    /// Answer what would change, and change nothing. The ETag is that of the
-    /// document as it is: in If-Match it makes sure that what was shown is what
-    /// is done.
-    dry_run: bool,
-    /// Answer only when every connected agent has applied this, or has failed to.
-    #[param(inline)]
-    wait: Option<WaitFor>,
-    /// For how long at most: `30s` unless written, `5m` at most. Then `pending` is
-    /// not empty; the answer is 200 all the same.
-    #[param(value_type = Option<String>, example = "30s")]
-    timeout: Option<Timeout>,
-}
 
 /// The whole document; YAML with `Accept: application/yaml`.
 #[utoipa::path(
@@ -70,7 +51,7 @@ pub(super) async fn read_config(
     put,
     path = "/config",
     tag = "document",
-    params(ApplyQuery, Precondition),
+    params(WriteQuery, Precondition),
     request_body(content(
         (schema::Document = "application/json"),
         (String = "application/yaml")
@@ -80,36 +61,36 @@ pub(super) async fn read_config(
 pub(super) async fn put_config(
     caller: Caller<Operator>,
     State(api): State<Api>,
-    Asked(query): Asked<ApplyQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
     extract::Written { tree }: extract::Written,
 ) -> Result<Response, Problem> {
-    let patience = WaitQuery::of(query.wait, query.timeout).patience()?;
+    let end = query.end()?;
     let mut writing = api.store.write(&caller.author).await?;
-    let before = ETag::of_document(writing.numbers());
-    if_match.check(Some(&before))?;
+    if_match.check(Some(&ETag::of_document(writing.numbers())))?;
     let document = resource::in_fleet(&mut writing, tree, WHOLE).await?;
     writing.set_document(document, "apply", "config");
-    if query.dry_run {
-        let commit = writing.dry_run().await;
-        let commit = commit.map_err(|error| resource::refused(error, WHOLE))?;
-        return Written::new(commit, Some(before))
-            .answer(&api.store, None)
-            .await;
-    }
-    let written = committed(writing, WHOLE).await?;
-    written.answer(&api.store, patience).await
+    let written = ended(writing, end, WHOLE).await?;
+    written.answer(&api.store, end.patience()).await
 }
 
 /// Ends a write of the whole document, of which the body was `place`.
-pub(super) async fn committed(writing: Writing, place: Option<&str>) -> Result<Written, Problem> {
-    let commit = writing.commit().await;
-    let commit = commit.map_err(|error| resource::refused(error, place))?;
-    let tag = ETag::of_document(commit.numbers);
+pub(super) async fn ended(
+    writing: Writing,
+    end: End,
+    place: Option<&str>,
+) -> Result<Written, Problem> {
+    let before = ETag::of_document(writing.numbers());
+    let commit = resource::end(writing, end, place).await?;
+    let tag = match end {
+        End::DryRun => before,
+        End::Commit(_) => ETag::of_document(commit.numbers),
+    };
     Ok(Written::new(commit, Some(tag)))
 }
 
-fn wants_yaml(headers: &HeaderMap) -> bool {
+/// Whether somebody asks for YAML instead of JSON.
+pub(super) fn wants_yaml(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let mut types = accepted
         .filter_map(|line| line.to_str().ok())
@@ -122,7 +103,8 @@ fn wants_yaml(headers: &HeaderMap) -> bool {
     })
 }
 
-fn yaml(document: &Document, tag: &ETag) -> Result<Response, Problem> {
+/// A document as YAML.
+pub(super) fn yaml(document: &impl Serialize, tag: &ETag) -> Result<Response, Problem> {
     let text = serde_saphyr::to_string(document).map_err(Problem::internal)?;
     let mut response = text.into_response();
     let headers = response.headers_mut();

@@ -17,6 +17,9 @@ use super::wait;
 
 /// For a request that waits for nothing but the database.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Nobody else's page shows what is answered here, nor holds a window of ours.
+const CROSS_ORIGIN_RESOURCES: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENERS: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs a request, and finishes its answer.
@@ -40,11 +43,20 @@ fn finished(mut response: Response, id: &str) -> Response {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
+    // Where a handler has said something else, that holds.
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (CROSS_ORIGIN_RESOURCES, "same-origin"),
+        (CROSS_ORIGIN_OPENERS, "same-origin"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        let value = HeaderValue::from_static(value);
+        headers.entry(name).or_insert(value);
     }
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);

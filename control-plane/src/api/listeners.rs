@@ -12,7 +12,7 @@ use super::extract::{Asked, Json, Place};
 use super::problem::Problem;
 use super::resource::{self, Kind};
 use super::schema;
-use super::wait::WaitQuery;
+use super::wait::WriteQuery;
 
 /// All listeners.
 #[utoipa::path(
@@ -50,7 +50,7 @@ pub(super) async fn read_listener(
     put,
     path = "/listeners/{name}",
     tag = "document",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     request_body = schema::Listener,
     responses((status = 200, description = "What changed", body = Committed))
 )]
@@ -58,14 +58,14 @@ pub(super) async fn put_listener(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let (store, kind) = (&api.store, Kind::Listeners);
-    let written = resource::put(store, &caller.author, kind, &name, &if_match, body).await?;
-    written.answer(store, patience).await
+    let written = resource::put(store, &caller.author, kind, &name, &if_match, end, body).await?;
+    written.answer(store, end.patience()).await
 }
 
 /// Takes a listener out of the document.
@@ -73,18 +73,18 @@ pub(super) async fn put_listener(
     delete,
     path = "/listeners/{name}",
     tag = "document",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     responses((status = 200, description = "What changed", body = Committed))
 )]
 pub(super) async fn delete_listener(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let (store, kind) = (&api.store, Kind::Listeners);
-    let written = resource::delete(store, &caller.author, kind, &name, &if_match).await?;
-    written.answer(store, patience).await
+    let written = resource::delete(store, &caller.author, kind, &name, &if_match, end).await?;
+    written.answer(store, end.patience()).await
 }

@@ -11,7 +11,7 @@ use super::etag::{IfMatch, Precondition};
 use super::extract::{Asked, Json, Place};
 use super::problem::Problem;
 use super::resource::{self, Kind};
-use super::wait::WaitQuery;
+use super::wait::WriteQuery;
 use super::{backends, schema};
 use crate::store::PoolSeen;
 
@@ -70,7 +70,7 @@ pub(super) async fn list_pool_agents(
     put,
     path = "/pools/{name}",
     tag = "document",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     request_body = schema::Pool,
     responses((status = 200, description = "What changed", body = Committed))
 )]
@@ -78,14 +78,14 @@ pub(super) async fn put_pool(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let (store, kind) = (&api.store, Kind::Pools);
-    let written = resource::put(store, &caller.author, kind, &name, &if_match, body).await?;
-    written.answer(store, patience).await
+    let written = resource::put(store, &caller.author, kind, &name, &if_match, end, body).await?;
+    written.answer(store, end.patience()).await
 }
 
 /// Takes a pool out of the document.
@@ -93,20 +93,20 @@ pub(super) async fn put_pool(
     delete,
     path = "/pools/{name}",
     tag = "document",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     responses((status = 200, description = "What changed", body = Committed))
 )]
 pub(super) async fn delete_pool(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let (store, kind) = (&api.store, Kind::Pools);
-    let written = resource::delete(store, &caller.author, kind, &name, &if_match).await?;
-    written.answer(store, patience).await
+    let written = resource::delete(store, &caller.author, kind, &name, &if_match, end).await?;
+    written.answer(store, end.patience()).await
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::etag::{ETag, IfMatch};
 use super::names;
 use super::problem::Problem;
 use super::tree;
-use crate::model::Author;
+use super::wait::End;
+use crate::model::{Author, Commit};
 use crate::store::{Store, WriteError, Writing};
 
 /// The kinds that are written one by one.
@@ -85,6 +86,7 @@ pub(super) async fn put(
     kind: Kind,
     name: &str,
     if_match: &IfMatch,
+    end: End,
     body: Value,
 ) -> Result<Written, Problem> {
     let mut writing = store.write(author).await?;
@@ -96,10 +98,9 @@ pub(super) async fn put(
     let document = in_fleet(&mut writing, edited.tree, place).await?;
     let after = kind.tag(&document, name);
     writing.set_document(document, "put", &format!("{}/{name}", kind.key()));
-    let commit = writing.commit().await;
-    let commit = commit.map_err(|error| refused(error, place))?;
-    let tag = if commit.changed { after } else { before };
-    Ok(Written::new(commit, tag))
+    let commit = self::end(writing, end, place).await?;
+    let is_there = commit.changed && end != End::DryRun;
+    Ok(Written::new(commit, if is_there { after } else { before }))
 }
 
 /// Takes one out.
@@ -109,16 +110,33 @@ pub(super) async fn delete(
     kind: Kind,
     name: &str,
     if_match: &IfMatch,
+    end: End,
 ) -> Result<Written, Problem> {
     let mut writing = store.write(author).await?;
     let tree = whole(writing.document())?;
     let Some(rest) = tree::take(tree, kind.key(), name) else {
         return Err(kind.missing(writing.document(), name));
     };
-    if_match.check(kind.tag(writing.document(), name).as_ref())?;
+    let before = kind.tag(writing.document(), name);
+    if_match.check(before.as_ref())?;
     let document = in_fleet(&mut writing, rest, None).await?;
     writing.set_document(document, "delete", &format!("{}/{name}", kind.key()));
-    Ok(Written::new(writing.commit().await?, None))
+    let commit = self::end(writing, end, None).await?;
+    Ok(Written::new(commit, before.filter(|_| end == End::DryRun)))
+}
+
+/// Ends a write, or says what it would change; mistakes as the sender of the resource
+/// at `place` sees them.
+pub(super) async fn end(
+    writing: Writing,
+    end: End,
+    place: Option<&str>,
+) -> Result<Commit, Problem> {
+    let commit = match end {
+        End::DryRun => writing.dry_run().await,
+        End::Commit(_) => writing.commit().await,
+    };
+    commit.map_err(|error| refused(error, place))
 }
 
 /// The document as a tree.
@@ -138,7 +156,7 @@ pub(super) async fn in_fleet(
 }
 
 /// A write that changed nothing, as the sender of the resource at `place` sees it.
-pub(super) fn refused(error: WriteError, place: Option<&str>) -> Problem {
+fn refused(error: WriteError, place: Option<&str>) -> Problem {
     match error {
         WriteError::Mistakes(mistakes) => seen(mistakes, place),
         WriteError::Store(error) => error.into(),
@@ -160,7 +178,7 @@ mod tests {
     use serde_json::json;
     use tidegate_core::document::Role;
 
-    use super::super::testing::{Fixture, delete, get, put};
+    use super::super::testing::{Fixture, delete, get, post, put};
 
     const DOCUMENT: &str = "
 listeners:
@@ -328,5 +346,49 @@ policies:
         assert_eq!(again.ok()["changed"], false);
         assert_eq!(api.get("/config").await, api.get("/config").await);
         assert_eq!(api.get("/status").await["change"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_says_what_would_change_and_changes_nothing() {
+        let api = Fixture::new().await;
+        api.apply(DOCUMENT).await;
+        let before = api.get("/config").await;
+        let backend = json!({ "address": "10.0.0.1:9" });
+        for (ask, change) in [
+            (
+                put("/policies/open?dry_run=true").json(json!({ "deny": ["192.0.2.0/24"] })),
+                "changed",
+            ),
+            (
+                put("/pools/new?dry_run=true").json(json!({ "backends": [backend] })),
+                "added",
+            ),
+            (
+                put("/pools/game/backends/b?dry_run=true").json(backend.clone()),
+                "changed",
+            ),
+            (delete("/pools/chat?dry_run=true"), "removed"),
+            (post("/revisions/1/rollback?dry_run=true"), ""),
+        ] {
+            let answer = api.ask(ask).await;
+            let diff = answer.ok()["diff"].clone();
+            if change.is_empty() {
+                assert_eq!(diff, json!([]));
+            } else {
+                assert_eq!(diff[0]["change"], change);
+            }
+        }
+        assert_eq!(api.get("/config").await, before);
+
+        let shown = put("/policies/open?dry_run=true").json(json!({ "deny": ["192.0.2.0/24"] }));
+        let tag = api.ask(shown).await.tag();
+        let meant = put("/policies/open").json(json!({ "deny": ["192.0.2.0/24"] }));
+        assert_eq!(api.ask(meant.if_match(&tag)).await.status, 200);
+        let wrong = put("/policies/open?dry_run=true").json(json!({ "deny": ["x"] }));
+        assert_eq!(api.ask(wrong).await.pointers(), ["/deny/0"]);
+        let last = api
+            .ask(delete("/pools/game/backends/10.0.0.1:2?dry_run=true"))
+            .await;
+        assert_eq!(last.problem(), "invalid-document");
     }
 }

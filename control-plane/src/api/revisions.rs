@@ -1,7 +1,8 @@
 //! Revisions: every document there was, what each changed, and the way back.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -14,7 +15,7 @@ use super::config;
 use super::etag::{ETag, IfMatch, Precondition};
 use super::extract::{Asked, Place};
 use super::problem::Problem;
-use super::wait::WaitQuery;
+use super::wait::WriteQuery;
 use super::{resource, schema};
 use crate::store::{self, Revision};
 
@@ -104,25 +105,35 @@ pub(super) async fn list_revisions(
     Tagged::list(revisions.into_iter().map(RevisionInfo::from))
 }
 
-/// One revision, with its document as it was.
+/// One revision, with its document as it was; with `Accept: application/yaml` the
+/// document alone, as YAML.
 #[utoipa::path(
     get,
     path = "/revisions/{number}",
     tag = "history",
     params(("number" = u64, Path)),
-    responses((status = 200, description = "It never changes", body = RevisionDocument))
+    responses((
+        status = 200,
+        description = "It never changes",
+        content((RevisionDocument = "application/json"), (String = "application/yaml"))
+    ))
 )]
 pub(super) async fn read_revision(
     _: Caller<Viewer>,
     State(api): State<Api>,
     Place(number): Place<u64>,
-) -> Result<Tagged, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let found = api.store.revision(number).await?;
     let (info, document) = found.ok_or_else(|| missing(number))?;
-    Tagged::of(&RevisionDocument {
+    if config::wants_yaml(&headers) {
+        return config::yaml(&document, &ETag::of(&document));
+    }
+    let whole = Tagged::of(&RevisionDocument {
         info: info.into(),
         document,
-    })
+    })?;
+    Ok(whole.into_response())
 }
 
 /// What a revision changed, against another one.
@@ -160,25 +171,25 @@ pub(super) async fn diff_revision(
     post,
     path = "/revisions/{number}/rollback",
     tag = "history",
-    params(("number" = u64, Path), WaitQuery, Precondition),
+    params(("number" = u64, Path), WriteQuery, Precondition),
     responses((status = 200, description = "What changed", body = Committed))
 )]
 pub(super) async fn roll_back(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(number): Place<u64>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let mut writing = api.store.write(&caller.author).await?;
     if_match.check(Some(&ETag::of_document(writing.numbers())))?;
     let tree = writing.past(number).await?;
     let tree = tree.ok_or_else(|| missing(number))?;
     let document = resource::in_fleet(&mut writing, tree, None).await?;
     writing.set_document(document, "rollback", &format!("revisions/{number}"));
-    let written = config::committed(writing, None).await?;
-    written.answer(&api.store, patience).await
+    let written = config::ended(writing, end, None).await?;
+    written.answer(&api.store, end.patience()).await
 }
 
 impl From<Revision> for RevisionInfo {

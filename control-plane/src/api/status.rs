@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use serde::Serialize;
-use tidegate_core::document::{AcceptProxy, Document, Listener};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -11,6 +10,7 @@ use super::Api;
 use super::answer::Tagged;
 use super::auth::{Caller, Viewer};
 use super::problem::Problem;
+use crate::picture;
 use crate::store::{AgentCounts, BackendCounts, ConnectionCounts, ReplicaSeen};
 
 /// The whole at a glance.
@@ -55,7 +55,7 @@ pub(super) async fn read_status(
     let (_, document) = api.store.document().await?;
     let overview = api
         .store
-        .overview(&edge(&document), api.fresh_since())
+        .overview(&picture::edge(&document), api.fresh_since())
         .await?;
     let certificates = api.store.certificates().await?;
     let ends = certificates.into_iter().map(|stored| CertificateEnd {
@@ -77,49 +77,13 @@ pub(super) async fn read_status(
     })
 }
 
-/// The listeners where clients come into the fleet: not those behind balancers,
-/// where each of their connections would count again.
-fn edge(document: &Document) -> Vec<String> {
-    let is_behind = |listener: &&Listener| {
-        let mut pools = document.pools.iter();
-        let discovered = pools.any(|pool| {
-            let discover = pool.discover.as_ref();
-            discover.is_some_and(|discover| discover.listener == listener.name)
-        });
-        discovered || listener.accept_proxy() == AcceptProxy::Balancers
-    };
-    let listeners = document.listeners.iter();
-    let edge = listeners.filter(|listener| !is_behind(listener));
-    edge.map(|listener| listener.name.to_string()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
     use tidegate_core::document::Role;
 
     use super::super::testing::Fixture;
-    use super::*;
     use crate::model::Outcome;
-
-    #[test]
-    fn a_connection_is_counted_where_it_comes_in() {
-        let document = Document::parse(
-            r#"
-            listeners:
-            - { name: edge, role: balancer, bind: ":443", pool: tls }
-            - { name: tls, role: terminator, bind: ":8443", pool: node, accept_proxy: [10.0.0.0/8], tls: { certificates: [c] } }
-            - { name: behind, role: terminator, bind: ":8444", pool: node, tls: { certificates: [c] } }
-            - { name: alone, role: terminator, bind: ":9443", pool: node, accept_proxy: none, tls: { certificates: [c] } }
-            pools:
-            - { name: tls, proxy_protocol: v2, discover: { listener: tls } }
-            - { name: node, backends: [{ address: ":3000" }] }
-            certificates: [{ name: c, chain: x, private_key: z }]
-            "#,
-        )
-        .unwrap();
-        assert_eq!(edge(&document), ["edge", "alone"]);
-    }
 
     #[tokio::test]
     async fn the_fleet_is_counted_as_it_reports() {

@@ -15,14 +15,17 @@ use tidegate_core::join_token::JoinToken;
 use tidegate_core::snapshot::Fingerprint;
 use tidegate_local::databases::Database;
 use tidegate_proto::convert::Version;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use super::token::ApiToken;
+use super::token::{Kind, Token};
 use super::{Api, router};
 use crate::clock;
+use crate::journal::Journal;
 use crate::model::{AgentId, ApiRole, Applied, Author, Joining, Outcome};
 use crate::seal::{self, Kek};
+use crate::series::Series;
 use crate::store::{NewApiToken, Presence, Store};
 
 /// Every role, the least first.
@@ -32,6 +35,9 @@ pub(super) const ROLES: [ApiRole; 3] = [ApiRole::Viewer, ApiRole::Operator, ApiR
 pub(super) struct Fixture {
     pub(super) store: Store,
     pub(super) kek: Arc<Kek>,
+    pub(super) series: Arc<Series>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) stop: CancellationToken,
     router: Router,
     tokens: [String; 3],
     pub(super) folder: TempDir,
@@ -61,6 +67,8 @@ impl Fixture {
         let kek = Kek::in_file(&folder.path().join("kek"), true).unwrap();
         let cluster = store.cluster(&kek, clock::now()).await.unwrap();
         let kek = Arc::new(kek);
+        let (series, journal) = (Arc::<Series>::default(), Arc::<Journal>::default());
+        let stop = CancellationToken::new();
         let router = router(Api {
             store: store.clone(),
             kek: Arc::clone(&kek),
@@ -69,6 +77,9 @@ impl Fixture {
             replica: Uuid::from_u128(1),
             version: "0.0.0-test",
             report_interval: Duration::from_secs(5),
+            series: Arc::clone(&series),
+            journal: Arc::clone(&journal),
+            stop: stop.clone(),
         });
         let mut tokens: [String; 3] = Default::default();
         for (token, role) in tokens.iter_mut().zip(ROLES) {
@@ -77,6 +88,9 @@ impl Fixture {
         Self {
             store,
             kek,
+            series,
+            journal,
+            stop,
             router,
             tokens,
             folder,
@@ -103,8 +117,13 @@ impl Fixture {
             .await
     }
 
+    /// An answer whose body is still to come.
+    pub(super) async fn open(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(super) async fn answer(&self, request: Request<Body>) -> Answer {
-        let response: Response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(request).await;
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer {
@@ -181,7 +200,7 @@ impl Fixture {
 
 /// The text of a new token.
 pub(super) async fn add_token(store: &Store, role: ApiRole, lifetime: Duration) -> String {
-    let token = ApiToken::fresh().ok().unwrap();
+    let token = Token::fresh(Kind::Api).ok().unwrap();
     let new = NewApiToken {
         id: token.id.clone(),
         secret_hash: token.secret_hash(),

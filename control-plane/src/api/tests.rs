@@ -16,7 +16,7 @@ use crate::model::ApiRole::{self, Admin, Operator, Viewer};
 const UUID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Every route, with the least role that may use it.
-const ROUTES: [(Method, &str, ApiRole); 46] = [
+const ROUTES: [(Method, &str, ApiRole); 55] = [
     (Method::GET, "/config", Viewer),
     (Method::PUT, "/config", Operator),
     (Method::GET, "/listeners", Viewer),
@@ -74,8 +74,25 @@ const ROUTES: [(Method, &str, ApiRole); 46] = [
     (Method::GET, "/ip-stats/top", Viewer),
     (Method::GET, "/ip-stats/{ip}", Viewer),
     (Method::GET, "/status", Viewer),
+    (Method::GET, "/session", Viewer),
+    (Method::DELETE, "/session", Viewer),
+    (Method::GET, "/topology", Viewer),
+    (Method::GET, "/attention", Viewer),
+    (Method::GET, "/series", Viewer),
+    (Method::GET, "/series/agents/{id}", Viewer),
+    (Method::GET, "/series/listeners/{name}", Viewer),
+    (Method::GET, "/series/pools/{name}", Viewer),
+    (
+        Method::GET,
+        "/series/pools/{name}/backends/{backend}",
+        Viewer,
+    ),
     (Method::GET, "/audit", Viewer),
 ];
+
+/// Routes for those who have yet to say who they are, or that never end. Their own
+/// tests are beside them.
+const OTHERS: [(Method, &str); 2] = [(Method::POST, "/session"), (Method::GET, "/events")];
 
 /// A path with these in its places.
 fn filled(path: &str, name: &str, backend: &str, id: &str) -> String {
@@ -157,6 +174,10 @@ async fn every_answer_is_neither_kept_nor_guessed_at() {
     ] {
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
         assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(
+            answer.headers[header::CONTENT_SECURITY_POLICY],
+            "default-src 'none'; frame-ancestors 'none'"
+        );
         assert!(answer.headers.contains_key("x-request-id"));
     }
 }
@@ -325,7 +346,9 @@ fn every_route_is_described_and_nothing_else_is() {
     }
     let there = ROUTES
         .into_iter()
-        .map(|(method, path, _)| (method.to_string(), path.to_owned()));
+        .map(|(method, path, _)| (method, path))
+        .chain(OTHERS)
+        .map(|(method, path)| (method.to_string(), path.to_owned()));
     assert_eq!(described, there.collect());
 }
 

@@ -33,6 +33,60 @@ pub(super) struct WaitQuery {
     timeout: Option<Timeout>,
 }
 
+/// The query of writes of the document.
+#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WriteQuery {
+    /// Answer what would change, and change nothing. The ETag is that of what is
+    /// there: in If-Match it makes sure that what was shown is what is done.
+    dry_run: bool,
+    /// Answer only when every connected agent has applied this, or has failed to.
+    #[param(inline)]
+    wait: Option<WaitFor>,
+    /// For how long at most: `30s` unless written, `5m` at most. Then `pending` is
+    /// not empty; the answer is 200 all the same.
+    #[param(value_type = Option<String>, example = "30s")]
+    timeout: Option<Timeout>,
+}
+
+/// How a write of the document ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing is changed.
+    DryRun,
+    /// It is committed, and agents are waited for so long; not at all when nobody
+    /// asked.
+    Commit(Option<Duration>),
+}
+
+impl WriteQuery {
+    /// How the write is to end. To be called before it, so that a bad query changes
+    /// nothing.
+    pub(super) fn end(self) -> Result<End, Problem> {
+        let Self {
+            dry_run,
+            wait,
+            timeout,
+        } = self;
+        let patience = WaitQuery { wait, timeout }.patience()?;
+        Ok(match dry_run {
+            true => End::DryRun,
+            false => End::Commit(patience),
+        })
+    }
+}
+
+impl End {
+    /// For how long agents are waited for.
+    pub(super) fn patience(self) -> Option<Duration> {
+        match self {
+            Self::DryRun => None,
+            Self::Commit(patience) => patience,
+        }
+    }
+}
+
 /// What there is to wait for.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,11 +115,6 @@ pub(super) struct Failed {
 }
 
 impl WaitQuery {
-    /// The same from a handler that has more in its query.
-    pub(super) fn of(wait: Option<WaitFor>, timeout: Option<Timeout>) -> Self {
-        Self { wait, timeout }
-    }
-
     /// How long to wait; not at all when nobody asked. To be called before the
     /// write, so that a bad query changes nothing.
     pub(super) fn patience(self) -> Result<Option<Duration>, Problem> {

@@ -19,6 +19,7 @@ pub(crate) struct NewApiToken {
 
 /// What is known of a token that somebody shows. Its hash is not for lists.
 pub(crate) struct KnownApiToken {
+    pub(crate) id: String,
     pub(crate) secret_hash: Fingerprint,
     pub(crate) role: ApiRole,
     pub(crate) label: String,
@@ -55,6 +56,7 @@ impl Store {
         .await?;
         row.map(|row| {
             Ok(KnownApiToken {
+                id: id.to_owned(),
                 secret_hash: fingerprint(&row.secret_hash)?,
                 role: role(&row.role)?,
                 label: row.label,
@@ -206,6 +208,6 @@ async fn add(
     })
 }
 
-fn role(stored: &str) -> Result<ApiRole, StoreError> {
+pub(super) fn role(stored: &str) -> Result<ApiRole, StoreError> {
     ApiRole::from_text(stored).ok_or_else(|| broken("an API token's role", stored))
 }

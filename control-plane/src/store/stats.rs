@@ -319,15 +319,19 @@ async fn see_listeners(
         let rows = &report.listeners;
         sqlx::query!(
             "insert into observed_listeners
+                    (agent, listener, role, live, clients_live, accepted, bytes_in, bytes_out,
+                     handshakes, handshakes_failed, requests, requests_failed, refused,
+                     accept_rate, byte_rate, handshake_rate, resumed, resumed_rate, at)
              select distinct on (listener) $1, listener, role, live, clients_live, accepted,
                     bytes_in, bytes_out, handshakes, handshakes_failed, requests, requests_failed,
-                    refused, accept_rate, byte_rate, handshake_rate, $2
+                    refused, accept_rate, byte_rate, handshake_rate, resumed, resumed_rate, $2
              from unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
-                         $13::bigint[], $14::bigint[], $15::float8[], $16::float8[], $17::float8[])
+                         $13::bigint[], $14::bigint[], $15::float8[], $16::float8[], $17::float8[],
+                         $18::bigint[], $19::float8[])
                   as t(listener, role, live, clients_live, accepted, bytes_in, bytes_out,
                        handshakes, handshakes_failed, requests, requests_failed, refused,
-                       accept_rate, byte_rate, handshake_rate)",
+                       accept_rate, byte_rate, handshake_rate, resumed, resumed_rate)",
             report.agent.0,
             now,
             &column(rows, |row| row.listener.clone()),
@@ -345,6 +349,8 @@ async fn see_listeners(
             &column(rows, |row| row.accept_rate),
             &column(rows, |row| row.byte_rate),
             &column(rows, |row| row.handshake_rate),
+            &column(rows, |row| signed(row.resumed)),
+            &column(rows, |row| row.resumed_rate),
         )
         .execute(&mut *connection)
         .await?;

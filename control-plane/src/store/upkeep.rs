@@ -127,8 +127,8 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Snapshots that nobody should run any more, old reports and commands, and what agents
-    /// that left were seen to do.
+    /// Snapshots that nobody should run any more, old reports and commands, sessions that
+    /// are over, and what agents that left were seen to do.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -149,6 +149,9 @@ impl Store {
             .execute(&self.pool)
             .await?;
         sqlx::query!("delete from commands where at < now() - interval '1 day'")
+            .execute(&self.pool)
+            .await?;
+        sqlx::query!("delete from sessions where expires_at < now()")
             .execute(&self.pool)
             .await?;
         sqlx::query!(

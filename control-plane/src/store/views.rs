@@ -10,6 +10,8 @@ mod backends;
 mod clients;
 mod overview;
 mod pools;
+mod sights;
+mod sums;
 
 use tidegate_core::plan;
 use time::OffsetDateTime;
@@ -21,6 +23,8 @@ pub(crate) use backends::{AdminRow, BackendSeen, LiveTo};
 pub(crate) use clients::{LiveAt, Ranked, WindowSum};
 pub(crate) use overview::{AgentCounts, AuditRow, BackendCounts, ConnectionCounts, ReplicaSeen};
 pub(crate) use pools::PoolSeen;
+pub(crate) use sights::{AgentSight, BackendOut, BackendSight, LongSaid, Sights, Stand};
+pub(crate) use sums::{SeenCounts, Serving, Traffic};
 
 impl Store {
     /// The agents that planning counts on: enrolled, not revoked.

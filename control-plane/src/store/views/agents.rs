@@ -50,7 +50,7 @@ pub(crate) struct RunVersion {
 }
 
 /// Why an agent cannot run what is wanted of it.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AgentMistake {
     /// Where in the document, by name: `/listeners/edge/bind`.
     pub(crate) pointer: String,
@@ -86,6 +86,9 @@ pub(crate) struct ListenerSeen {
     pub(crate) handshakes: u64,
     pub(crate) handshakes_failed: u64,
     pub(crate) handshake_rate: f64,
+    /// Of the handshakes those that resumed a session.
+    pub(crate) resumed: u64,
+    pub(crate) resumed_rate: f64,
     pub(crate) requests: u64,
     pub(crate) requests_failed: u64,
     pub(crate) refused: u64,
@@ -200,7 +203,7 @@ impl Store {
         let rows = sqlx::query!(
             "select agent, listener, role, live, clients_live, accepted, bytes_in, bytes_out,
                     handshakes, handshakes_failed, requests, requests_failed, refused, accept_rate,
-                    byte_rate, handshake_rate, at
+                    byte_rate, handshake_rate, resumed, resumed_rate, at
              from observed_listeners where agent = any($1) order by agent, listener",
             agents
         )
@@ -221,6 +224,8 @@ impl Store {
                 handshakes: counted(row.handshakes),
                 handshakes_failed: counted(row.handshakes_failed),
                 handshake_rate: row.handshake_rate,
+                resumed: counted(row.resumed),
+                resumed_rate: row.resumed_rate,
                 requests: counted(row.requests),
                 requests_failed: counted(row.requests_failed),
                 refused: counted(row.refused),
