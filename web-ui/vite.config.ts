@@ -1,0 +1,54 @@
+/// <reference types="vitest/config" />
+import { readFileSync } from "node:fs";
+import react from "@vitejs/plugin-react";
+import { defineConfig, type ProxyOptions } from "vite";
+import { tokenSession } from "./dev/session.ts";
+
+// A control plane to develop against, and a token of it in a file, so that no login is
+// needed.
+const target = process.env.TIDEGATE_URL ?? "https://127.0.0.1:7443";
+const tokenFile = process.env.TIDEGATE_TOKEN_FILE;
+
+const api: ProxyOptions = {
+  target,
+  changeOrigin: true,
+  // The fleet's own authority, which Node.js does not know.
+  secure: false,
+  ...(tokenFile && {
+    headers: { Authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` },
+  }),
+};
+
+// What the control plane sends; `npm run preview` shows whether a build holds to it. There
+// nobody replaces the nonce, so that its placeholder is the nonce.
+const policy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self' 'nonce-__TIDEGATE_NONCE__'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "manifest-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+export default defineConfig({
+  plugins: [react(), ...(tokenFile ? [tokenSession()] : [])],
+  server: { proxy: { "/api": api } },
+  preview: { proxy: { "/api": api }, headers: { "Content-Security-Policy": policy } },
+  build: {
+    target: "es2022",
+    // Data URLs are for images alone; fonts and scripts never.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    // scripts/size.mjs reads what the first load takes.
+    manifest: true,
+  },
+  test: {
+    environment: "happy-dom",
+    include: ["src/**/*.test.{ts,tsx}"],
+    setupFiles: ["src/test/setup.ts"],
+    css: { modules: { classNameStrategy: "non-scoped" } },
+  },
+});
