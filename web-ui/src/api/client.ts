@@ -1,8 +1,8 @@
 // The one way to the REST API: same origin, by cookie; what is refused is thrown.
 
 import createClient from "openapi-fetch";
-import type { paths } from "./coming";
 import { ApiProblem, problemOf, Unreachable } from "./problem";
+import type { paths } from "./schema";
 
 /** A path that leads nowhere is a mistake here, not a request. */
 export const api = createClient<paths>({ baseUrl: "/", credentials: "same-origin" });

@@ -16,6 +16,8 @@ import { sessionKey } from "./session";
 
 /** Events that come together are one reason to read, not many. */
 const GATHER_MS = 250;
+/** Several agents report at several times: figures are read again this often at most. */
+const SAMPLE_MS = 2_000;
 
 interface Live extends StreamState {
   pause: () => void;
@@ -60,6 +62,17 @@ export function useLive(): Live {
 }
 
 function gather(client: QueryClient): (event: LiveEvent) => void {
+  const flush = (events: LiveEvent[]) =>
+    client.invalidateQueries({
+      predicate: ({ queryKey }) => events.some((one) => concerns(one, queryKey)),
+    });
+  const gathered = gatherer(GATHER_MS, flush);
+  const sampled = gatherer(SAMPLE_MS, flush);
+  return (event) => (event.kind === "sample" ? sampled : gathered)(event);
+}
+
+/** Hands on what came in the meantime, all at once; the last one is never lost. */
+function gatherer(ms: number, flush: (events: LiveEvent[]) => void): (event: LiveEvent) => void {
   let waiting: LiveEvent[] = [];
   return (event) => {
     waiting.push(event);
@@ -67,9 +80,7 @@ function gather(client: QueryClient): (event: LiveEvent) => void {
     setTimeout(() => {
       const events = waiting;
       waiting = [];
-      client.invalidateQueries({
-        predicate: ({ queryKey }) => events.some((one) => concerns(one, queryKey)),
-      });
-    }, GATHER_MS);
+      flush(events);
+    }, ms);
   };
 }

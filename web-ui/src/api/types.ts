@@ -2,8 +2,6 @@
 
 import type { components } from "./schema";
 
-export type * from "./coming";
-
 type Schemas = components["schemas"];
 
 export type Agent = Schemas["Agent"];
@@ -12,6 +10,8 @@ export type AdminState = Schemas["AdminState"];
 export type ApiRole = Schemas["ApiRole"];
 export type ApiTokenInfo = Schemas["ApiTokenInfo"];
 export type Applied = Schemas["Applied"];
+export type Attention = Schemas["Attention"];
+export type AttentionItem = Schemas["AttentionItem"];
 export type AuditRow = Schemas["AuditRow"];
 export type Backend = Schemas["Backend"];
 export type BackendSeen = Schemas["BackendSeen"];
@@ -36,6 +36,16 @@ export type RevisionDocument = Schemas["RevisionDocument"];
 export type RevisionInfo = Schemas["RevisionInfo"];
 export type Role = Schemas["Role"];
 export type Saying = Schemas["Saying"];
+export type Series = Schemas["Series"];
+export type Session = Schemas["Session"];
+export type Severity = Schemas["Severity"];
 export type Status = Schemas["Status"];
+export type Subject = Schemas["Subject"];
 export type Top = Schemas["Top"];
+export type Topology = Schemas["Topology"];
+export type TopologyListener = Schemas["TopologyListener"];
+export type TopologyPool = Schemas["TopologyPool"];
 export type Window = Schemas["Window"];
+
+/** A figure over the last hour at most, oldest first; null = nothing known then. */
+export type Points = (number | null)[];

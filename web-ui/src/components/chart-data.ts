@@ -5,7 +5,7 @@ import type { Points, Series } from "../api/types";
 /** The moments of all points, in seconds since 1970, as uPlot counts. */
 export function chartTimes(series: Series): number[] {
   const length = Object.values(series.measures)[0]?.length ?? 0;
-  if (series.to === null) return [];
+  if (!series.to) return [];
   const to = Date.parse(series.to) / 1000;
   const step = series.step_ms / 1000;
   return Array.from({ length }, (_, index) => to - (length - 1 - index) * step);

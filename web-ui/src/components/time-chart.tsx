@@ -50,7 +50,7 @@ export function TimeChart(props: TimeChartProps) {
         ))}
       </ul>
       <div aria-hidden="true" style={{ height }}>
-        {series.to === null ? (
+        {!series.to ? (
           <p className={classes.nothing}>
             No figures yet. The first come within seconds of a report.
           </p>
