@@ -4,6 +4,7 @@
 import {
   type CSSVariablesResolver,
   createTheme,
+  defaultVariantColorsResolver,
   localStorageColorSchemeManager,
   type MantineColorsTuple,
 } from "@mantine/core";
@@ -51,8 +52,11 @@ const down: MantineColorsTuple = [
 export const theme = createTheme({
   primaryColor: "tide",
   primaryShade: { light: 7, dark: 4 },
-  autoContrast: true,
-  luminanceThreshold: 0.32,
+  // The library decides once, by the light shade, what is read on a filled control.
+  variantColorResolver: (input) => ({
+    ...defaultVariantColorsResolver(input),
+    ...(input.variant === "filled" && { color: "var(--on-filled)" }),
+  }),
   colors: { tide, dark, down },
   fontFamily: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif",
   fontFamilyMonospace: "ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', monospace",
@@ -73,6 +77,7 @@ export const theme = createTheme({
 export const cssVariables: CSSVariablesResolver = () => ({
   variables: {},
   light: {
+    "--on-filled": "#ffffff",
     "--mantine-color-body": "#ffffff",
     "--mantine-color-text": "#10222c",
     "--mantine-color-dimmed": "#506570",
@@ -82,6 +87,7 @@ export const cssVariables: CSSVariablesResolver = () => ({
     "--mantine-color-anchor": "#0a6b65",
   },
   dark: {
+    "--on-filled": "#061017",
     "--mantine-color-body": "#0b1823",
     "--mantine-color-text": "#dbe7ee",
     "--mantine-color-dimmed": "#8fa5b3",

@@ -11,29 +11,66 @@ export const sessionKey = ["session"] as const;
 export const sessionQuery = queryOptions({
   queryKey: sessionKey,
   queryFn: async ({ signal }): Promise<Session | null> => {
+    if (!hint.isThere()) return null;
     try {
       return await answer(api.GET("/api/v1/session", { signal }));
     } catch (error) {
-      if (isProblem(error, 401)) return null;
-      throw error;
+      if (!isProblem(error, 401)) throw error;
+      hint.clear();
+      return null;
     }
   },
   staleTime: Number.POSITIVE_INFINITY,
 });
 
-export function logIn(token: string): Promise<Session> {
-  return answer(api.POST("/api/v1/session", { body: { token } }));
+export async function logIn(token: string): Promise<Session> {
+  const session = await answer(api.POST("/api/v1/session", { body: { token } }));
+  hint.set(session.expires_at);
+  return session;
 }
 
 export function useLogOut(): () => Promise<void> {
   const client = useQueryClient();
   return async () => {
     await answer(api.DELETE("/api/v1/session"));
+    hint.clear();
     // What one person read is not for the next one.
     client.clear();
     client.setQueryData(sessionKey, null);
   };
 }
+
+/**
+ * Until when a session may be there, for all tabs. The cookie itself is for no script; who
+ * never logged in is not asked about, since every refusal is an error in the console.
+ */
+const hint = {
+  key: "tidegate-session-until",
+  isThere: () => {
+    // A development server may add a token to each request.
+    if (import.meta.env.DEV) return true;
+    try {
+      return Date.parse(localStorage.getItem(hint.key) ?? "") > Date.now();
+    } catch {
+      // Storage is forbidden here: ask.
+      return true;
+    }
+  },
+  set: (until: string) => {
+    try {
+      localStorage.setItem(hint.key, until);
+    } catch {
+      // Storage is forbidden here: it is asked anyway.
+    }
+  },
+  clear: () => {
+    try {
+      localStorage.removeItem(hint.key);
+    } catch {
+      // Nothing was kept.
+    }
+  },
+};
 
 const RANK: Record<ApiRole, number> = { viewer: 0, operator: 1, admin: 2 };
 
