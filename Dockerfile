@@ -3,9 +3,19 @@
 #   docker build --target agent .             tidegate-agent
 #   docker build --target node-app .          the sample app, to put behind agents
 
+FROM node:20-bookworm-slim AS ui
+WORKDIR /src/web-ui
+COPY web-ui/package.json web-ui/package-lock.json web-ui/.npmrc ./
+RUN npm ci --no-audit --no-fund
+COPY docs/openapi.json ../docs/
+COPY web-ui ./
+RUN npm run build
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+COPY --from=ui /src/web-ui/dist web-ui/dist
+ENV TIDEGATE_UI=required
 RUN cargo build --release --locked --package tidegate --package tidegate-agent
 
 # Certificates of public authorities, for a control plane that has one; and a user

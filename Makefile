@@ -6,6 +6,8 @@
 # What scripts/setup may have installed: Node.js into .tools, tools by cargo, and
 # servers where Debian keeps them out of a plain user's PATH.
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# What is built here has its dashboard, or is not built.
+export TIDEGATE_UI := required
 export PATH := $(CURDIR)/.tools/node/node_modules/.bin:$(PATH):$(CARGO_BIN):/usr/local/sbin:/usr/sbin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -16,7 +18,7 @@ help: ## This list
 .PHONY: demo
 demo: ## Set up, build, and run a whole fleet here: control plane, balancer, two terminators, four apps
 	@scripts/setup demo
-	cargo build --workspace --bins
+	@$(MAKE) --no-print-directory build
 # Killed with make, even by kill -9: no process may be left behind.
 	@exec setpriv --pdeathsig TERM $(TARGET)/debug/tidegate dev
 
@@ -31,18 +33,26 @@ bench: ## The comparison with other software: all of it, about an hour; writes b
 setup: ## Install what is missing to build and test
 	@scripts/setup
 
+.PHONY: ui
+ui: web-ui/dist/index.html ## Build the dashboard, which the control plane embeds
+
+# Only when something has changed: another dashboard is another control plane.
+web-ui/dist/index.html: docs/openapi.json $(shell find web-ui/src web-ui/public web-ui/scripts -type f ! -name schema.d.ts) \
+		$(wildcard web-ui/*.json web-ui/*.ts web-ui/index.html)
+	cd web-ui && npm run --silent build
+
 .PHONY: build
-build: ## Build every program
+build: ui ## Build every program
 	cargo build --workspace --bins
 
 .PHONY: release
-release: ## Build optimised programs and say where they are
+release: ui ## Build optimised programs and say where they are
 	cargo build --release --workspace --bins --exclude tidegate-tests --exclude tidegate-local --exclude tidegate-bench
 	@find $(TARGET)/release -maxdepth 1 -type f -executable
 
 # The cheap checks first; the tests last, so that their summary ends the output.
 .PHONY: check
-check: check-fmt check-js check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-fuzz check-bench check-tests ## The gate, without setting up: formats, lints, docs, dependencies, fuzz targets, a short comparison, tests
+check: check-fmt check-js check-ui check-deny check-sqlx check-clippy check-doc check-doctest check-openapi check-fuzz check-bench check-tests ## The gate, without setting up: formats, lints, docs, dependencies, fuzz targets, a short comparison, tests
 
 .PHONY: check-fmt
 check-fmt:
@@ -51,6 +61,11 @@ check-fmt:
 .PHONY: check-js
 check-js:
 	cd tests/browser && npm run --silent check
+
+# Before anything is compiled: the control plane embeds what this builds.
+.PHONY: check-ui
+check-ui: ui
+	cd web-ui && npm run --silent check && npm run --silent test && npm run --silent size
 
 # A stale Cargo.lock fails here, before anything else could quietly mend it.
 .PHONY: check-deny
@@ -114,8 +129,10 @@ sqlx: ## Ask Postgres again about each query, after a change of one or of a migr
 fmt: ## Format Rust and JavaScript
 	cargo fmt --all
 	cd tests/browser && npm run --silent fmt
+	cd web-ui && npm run --silent fmt
 
 .PHONY: clean
 clean: ## Remove what was built and installed inside this checkout
 	cargo clean
-	rm -rf fuzz/corpus fuzz/artifacts .tools bench/apps/node_modules examples/node-app/node_modules tests/browser/node_modules tests/websockets/node_modules
+	rm -rf fuzz/corpus fuzz/artifacts .tools web-ui/dist/assets web-ui/dist/*.*
+	rm -rf $(addsuffix /node_modules,bench/apps examples/node-app tests/browser tests/websockets web-ui)

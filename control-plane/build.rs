@@ -32,6 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        // The build's own notes, and what keeps the folder in the repository.
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, files)?;
         } else {
@@ -77,7 +82,7 @@ fn content_type(name: &str) -> Result<Option<&'static str>, String> {
     let (_, ending) = name.rsplit_once('.').unwrap_or_default();
     Ok(Some(match ending {
         _ if name == "index.html" => return Ok(None),
-        "br" | "gz" | "gitkeep" => return Ok(None),
+        "br" | "gz" => return Ok(None),
         "js" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type ProxyOptions } from "vite";
+import { compress } from "./dev/compress.ts";
 import { tokenSession } from "./dev/session.ts";
 
 // A control plane to develop against, and a token of it in a file, so that no login is
@@ -34,7 +35,7 @@ const policy = [
 ].join("; ");
 
 export default defineConfig({
-  plugins: [react(), ...(tokenFile ? [tokenSession()] : [])],
+  plugins: [react(), compress(), ...(tokenFile ? [tokenSession()] : [])],
   server: { proxy: { "/api": api } },
   preview: { proxy: { "/api": api }, headers: { "Content-Security-Policy": policy } },
   build: {
