@@ -6,20 +6,8 @@
 // Prints one JSON line; exits with 0 when everything held, else with 1 and why.
 // Beside the screenshot: SCREENSHOT-dark.png and SCREENSHOT-360.png.
 
-import { accessSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const DEADLINE_MS = 15_000;
 const MESSAGE = "hello through the gate";
 
@@ -31,7 +19,7 @@ if (!url || !screenshot?.endsWith(".png")) {
 
 const problems = [];
 const result = { url };
-const browser = await chromium.launch({ executablePath: executable(), args: FLAGS });
+const browser = await launch();
 try {
   // The demo's certificate authority is known to nobody.
   const context = await browser.newContext({
@@ -51,19 +39,6 @@ try {
 }
 console.log(JSON.stringify({ ok: problems.length === 0, ...result, problems }));
 process.exit(problems.length === 0 ? 0 : 1);
-
-function executable() {
-  if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  const found = BROWSERS.find((path) => {
-    try {
-      accessSync(path);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  return found ?? BROWSERS[0];
-}
 
 function watch(page) {
   const { host } = new URL(url);

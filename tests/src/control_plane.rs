@@ -132,6 +132,11 @@ impl ControlPlane {
         SocketAddr::new(self.start.address, 7444)
     }
 
+    /// Where REST and the dashboard are.
+    pub fn rest_address(&self) -> SocketAddr {
+        SocketAddr::new(self.start.address, 7443)
+    }
+
     /// The same for a test that speaks for an agent.
     pub fn wire(&self) -> Link {
         Link::new(self.link(), &self.start.read("ca.pem"))

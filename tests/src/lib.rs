@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod backend;
+pub mod browser;
 pub mod child;
 pub mod client;
 pub mod control_plane;

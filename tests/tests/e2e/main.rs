@@ -16,6 +16,7 @@ mod changes;
 mod checks;
 mod client_first;
 mod clients;
+mod dashboard;
 mod dev;
 mod documents;
 mod early;

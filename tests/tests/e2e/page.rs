@@ -1,15 +1,14 @@
 //! The sample app's page in a real browser, through the whole chain.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 use tidegate_tests::child::{Child, Extras};
-use tidegate_tests::{Fleet, checkout};
+use tidegate_tests::{Fleet, browser, checkout};
 
 #[tokio::test]
 async fn the_page_opens_its_websocket_in_a_real_browser() {
-    browser_is_there();
+    browser::is_there();
     let fleet = Fleet::start().await;
     let screenshot = fleet.stage.path("page.png");
     let mut command = Command::new("node");
@@ -29,22 +28,4 @@ async fn the_page_opens_its_websocket_in_a_real_browser() {
     assert_eq!(report["ok"], true, "{report:#}");
     assert_eq!(report["client_ip"], "127.0.0.1", "{report:#}");
     assert!(screenshot.is_file());
-}
-
-/// `page.mjs` looks in the same places.
-fn browser_is_there() {
-    let usual = [
-        "/usr/bin/chromium",
-        "/usr/bin/chromium-browser",
-        "/usr/bin/google-chrome",
-    ];
-    let found = match std::env::var_os("CHROMIUM") {
-        Some(path) => Path::new(&path).is_file(),
-        None => usual.iter().any(|path| Path::new(path).is_file()),
-    };
-    let library = checkout("tests/browser/node_modules/playwright-core").is_dir();
-    assert!(
-        found && library,
-        "no browser to test with: run `make setup`"
-    );
 }
