@@ -11,14 +11,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
-use super::answer::{Committed, Items, Tagged, Written};
+use super::answer::{Committed, Items, Tagged, Written, tagged};
 use super::auth::{Caller, Operator, Viewer};
 use super::etag::{ETag, IfMatch, Precondition};
 use super::extract::{Asked, Json, Place};
-use super::names;
-use super::pair::Pair;
+use super::pair::{self, Link, Pair};
 use super::problem::{Kind, Problem};
-use super::wait::WaitQuery;
+use super::wait::{End, WriteQuery};
+use super::{names, resource};
 use crate::clock;
 use crate::model::UploadedCertificate;
 use crate::seal::{Kek, key_purpose};
@@ -46,6 +46,29 @@ pub(super) struct Certificate {
     /// PEM, leaf first; only of one certificate, not in the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     chain: Option<String>,
+    /// What the chain says, leaf first; only of one certificate, not in the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Vec<Link>>,
+}
+
+/// What came of an upload, or would.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UploadCommit {
+    #[serde(flatten)]
+    commit: Committed,
+    uploaded: Uploaded,
+}
+
+/// What was in an upload.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Uploaded {
+    dns_names: Vec<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    not_before: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    not_after: OffsetDateTime,
+    /// Leaf first.
+    links: Vec<Link>,
 }
 
 /// A certificate to upload.
@@ -79,6 +102,7 @@ pub(super) async fn list_certificates(
             .into_iter()
             .map(|(certificate, _)| Certificate {
                 chain: None,
+                links: None,
                 ..certificate
             }),
     )
@@ -112,23 +136,23 @@ pub(super) async fn read_certificate(
     put,
     path = "/certificates/{name}",
     tag = "certificates",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     request_body = Upload,
     responses((
         status = 200,
         description = "The revision stays, the change is new; `warnings` where it is expired",
-        body = Committed
+        body = UploadCommit
     ))
 )]
 pub(super) async fn put_certificate(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
     Json(upload): Json<Upload>,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let pair = Pair::read(&upload.chain, upload.private_key.reveal());
     let pair = pair.map_err(Problem::mistakes)?;
     let (new, warnings) = (sealed(&name, &pair, &api.kek)?, pair.warnings(clock::now()));
@@ -136,10 +160,24 @@ pub(super) async fn put_certificate(
     let before = writing.certificate_in_use(&name).await?;
     if_match.check(before.map(tag_of).as_ref())?;
     writing.upload_certificate(&new).await?;
-    let after = writing.certificate_in_use(&name).await?;
-    let mut written = Written::new(writing.commit().await?, after.map(tag_of));
+    let after = match end {
+        End::DryRun => before,
+        End::Commit(_) => writing.certificate_in_use(&name).await?,
+    };
+    let commit = resource::end(writing, end, None).await?;
+    let mut written = Written::new(commit, after.map(tag_of));
     written.warnings = warnings;
-    written.answer(&api.store, patience).await
+    let tag = written.tag.take();
+    let body = UploadCommit {
+        commit: written.committed(&api.store, end.patience()).await?,
+        uploaded: Uploaded {
+            dns_names: pair.dns_names,
+            not_before: pair.not_before,
+            not_after: pair.not_after,
+            links: pair.links,
+        },
+    };
+    Ok(tagged(body, tag))
 }
 
 /// Deletes a certificate, all its versions.
@@ -147,7 +185,7 @@ pub(super) async fn put_certificate(
     delete,
     path = "/certificates/{name}",
     tag = "certificates",
-    params(("name" = String, Path), WaitQuery, Precondition),
+    params(("name" = String, Path), WriteQuery, Precondition),
     responses(
         (status = 200, description = "It is gone", body = Committed),
         (status = 409, description = "The document names it", content_type = "application/problem+json")
@@ -157,10 +195,10 @@ pub(super) async fn delete_certificate(
     caller: Caller<Operator>,
     State(api): State<Api>,
     Place(name): Place<String>,
-    Asked(wait): Asked<WaitQuery>,
+    Asked(query): Asked<WriteQuery>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let patience = wait.patience()?;
+    let end = query.end()?;
     let mut writing = api.store.write(&caller.author).await?;
     let uploaded = writing.uploaded().await?;
     let Some(known) = uploaded.iter().find(|one| one.as_str() == name) else {
@@ -170,8 +208,10 @@ pub(super) async fn delete_certificate(
     if_match.check(before.map(tag_of).as_ref())?;
     is_free(writing.document(), known)?;
     writing.delete_certificate(known).await?;
-    let written = Written::new(writing.commit().await?, None);
-    written.answer(&api.store, patience).await
+    let commit = resource::end(writing, end, None).await?;
+    let is_there = before.filter(|_| end == End::DryRun);
+    let written = Written::new(commit, is_there.map(tag_of));
+    written.answer(&api.store, end.patience()).await
 }
 
 /// Every certificate with its tag, by name.
@@ -192,6 +232,7 @@ async fn all(api: &Api) -> Result<Vec<(Certificate, ETag)>, Problem> {
             not_after: stored.not_after,
             uploaded_at: stored.uploaded_at,
             uploaded_by: stored.uploaded_by,
+            links: Some(pair::links(&stored.chain)),
             chain: Some(stored.chain),
         };
         (certificate, tag)
@@ -321,6 +362,45 @@ pools: [{ name: p, backends: [{ address: ':2' }] }]
             api.ask(delete("/certificates/play")).await.problem(),
             "not-found"
         );
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_tells_what_is_in_an_upload_and_keeps_nothing() {
+        let api = Fixture::new().await;
+        let (first, second) = (
+            certificate("one.example.com"),
+            certificate("two.example.com"),
+        );
+        let path = "/certificates/play";
+        let kept = api.ask(put(path).json(upload(&first))).await;
+        assert_eq!(
+            kept.ok()["uploaded"]["dns_names"],
+            json!(["one.example.com"])
+        );
+
+        let shown = put("/certificates/play?dry_run=true").json(upload(&second));
+        let shown = api.ask(shown).await;
+        assert_eq!(shown.ok()["changed"], true);
+        assert_eq!(
+            shown.json()["uploaded"]["dns_names"],
+            json!(["two.example.com"])
+        );
+        let link = &shown.json()["uploaded"]["links"][0];
+        assert_eq!(link["key"], "ECDSA 256");
+        assert_eq!(link["subject"], link["issuer"], "it is self-signed");
+        assert!(link["serial"].as_str().unwrap().contains(':'));
+        assert_eq!(shown.tag(), kept.tag());
+        let read = api.ask(get(path)).await;
+        assert_eq!(
+            (read.json()["chain"].clone(), read.tag()),
+            (json!(first.0), kept.tag())
+        );
+        assert_eq!(read.json()["links"].as_array().unwrap().len(), 1);
+
+        let gone = api.ask(delete("/certificates/play?dry_run=true")).await;
+        assert_eq!(gone.ok()["changed"], true);
+        let meant = delete(path).if_match(&gone.tag());
+        assert_eq!(api.ask(meant).await.status, 200);
     }
 
     #[tokio::test]

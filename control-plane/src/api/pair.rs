@@ -5,8 +5,12 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use serde::Serialize;
 use tidegate_core::document::Mistake;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::public_key::PublicKey;
 
 use crate::ca;
 
@@ -25,6 +29,51 @@ pub(super) struct Pair<'a> {
     pub(super) dns_names: Vec<String>,
     pub(super) not_before: OffsetDateTime,
     pub(super) not_after: OffsetDateTime,
+    pub(super) links: Vec<Link>,
+}
+
+/// One certificate of a chain, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ChainLink)]
+pub(super) struct Link {
+    /// As RFC 4514 writes names: `CN=play.example.com`.
+    subject: String,
+    issuer: String,
+    /// Hexadecimal, bytes apart by colons.
+    serial: String,
+    /// `ECDSA 256`, `RSA 2048`, `Ed25519`.
+    key: String,
+    #[serde(with = "time::serde::rfc3339")]
+    not_before: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    not_after: OffsetDateTime,
+}
+
+/// What a stored chain says; nothing where it cannot be read.
+pub(super) fn links(chain: &str) -> Vec<Link> {
+    let certificates = CertificateDer::pem_slice_iter(chain.as_bytes());
+    let certificates = certificates.filter_map(Result::ok);
+    certificates.filter_map(|der| Link::read(&der)).collect()
+}
+
+impl Link {
+    fn read(der: &CertificateDer<'_>) -> Option<Self> {
+        let parsed = x509(der)?;
+        let key = match parsed.public_key().parsed() {
+            Ok(PublicKey::RSA(key)) => format!("RSA {}", key.key_size()),
+            Ok(PublicKey::EC(key)) => format!("ECDSA {}", key.key_size()),
+            _ if parsed.public_key().algorithm.algorithm == OID_SIG_ED25519 => "Ed25519".to_owned(),
+            _ => "of another kind".to_owned(),
+        };
+        Some(Self {
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
+            serial: parsed.raw_serial_as_string(),
+            key,
+            not_before: parsed.validity().not_before.to_datetime(),
+            not_after: parsed.validity().not_after.to_datetime(),
+        })
+    }
 }
 
 impl<'a> Pair<'a> {
@@ -54,6 +103,7 @@ impl<'a> Pair<'a> {
             dns_names: leaf.dns_names,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            links: certificates.iter().filter_map(Link::read).collect(),
         })
     }
 
