@@ -1,4 +1,4 @@
-//! `status`: the fleet in a few lines.
+//! `status`: the fleet in a few lines, and what needs attention.
 
 use clap::Args;
 use serde_json::Value;
@@ -21,7 +21,9 @@ impl Status {
     pub(crate) async fn run(self, screen: &mut Screen<'_>) -> Result<(), Error> {
         let client = self.given.client()?;
         let status: Value = client.send(Call::get(&["status"])).await?.json()?;
-        show(&status, screen)
+        show(&status, screen)?;
+        let attention: Value = client.send(Call::get(&["attention"])).await?.json()?;
+        show_attention(&attention, screen)
     }
 }
 
@@ -74,6 +76,22 @@ fn show(status: &Value, screen: &mut Screen<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Worst first: what is wrong, and below it what to do.
+fn show_attention(attention: &Value, screen: &mut Screen<'_>) -> Result<(), Error> {
+    let items = attention.pointer("/items").and_then(Value::as_array);
+    for item in items.into_iter().flatten() {
+        let (severity, what) = (at(item, "/severity"), at(item, "/what"));
+        screen.line(format!("{severity:<14}{what}"))?;
+        screen.line(format!("{:<14}{}", "", at(item, "/mend")))?;
+    }
+    let told = items.map_or(0, Vec::len) as u64;
+    let total = attention.pointer("/total").and_then(Value::as_u64);
+    match total.unwrap_or_default().saturating_sub(told) {
+        0 => Ok(()),
+        more => Ok(screen.line(format!("{:<14}and {more} more", ""))?),
+    }
+}
+
 /// `total 3, connected 3`: the numbers of an object, the total first.
 fn counts(status: &Value, pointer: &str) -> String {
     let fields = status.pointer(pointer).and_then(Value::as_object);
@@ -98,6 +116,22 @@ mod tests {
 
     use super::*;
     use crate::cli::testing::Captured;
+
+    #[test]
+    fn what_needs_attention_is_told_with_its_mend() {
+        let attention = json!({ "total": 3, "items": [
+            { "severity": "critical", "what": "The pool p has no backend", "mend": "Add one" },
+        ] });
+        let mut captured = Captured::default();
+        show_attention(&attention, &mut captured.screen()).unwrap();
+        assert_eq!(
+            captured.out(),
+            "critical      The pool p has no backend\n              Add one\n              and 2 more\n"
+        );
+        let mut captured = Captured::default();
+        show_attention(&json!({ "total": 0, "items": [] }), &mut captured.screen()).unwrap();
+        assert_eq!(captured.out(), "");
+    }
 
     #[test]
     fn a_fleet_is_a_few_lines() {
