@@ -71,7 +71,7 @@ class Told {
     // an error to the browser, and what some stories are about.
     this.expected = [];
     this.ask = (what, rest) => director.ask(what, rest);
-    this.visit = (path) => this.page.goto(config.url + path, { waitUntil: "load" });
+    this.visit = (path) => this.page.goto(path, { waitUntil: "load" });
     this.photograph = (name, ready) => this.#photograph(name, ready);
   }
 
@@ -79,6 +79,7 @@ class Told {
     this.context = await this.browser.newContext({
       // The fleet's own authority is known to nobody.
       ignoreHTTPSErrors: true,
+      baseURL: this.config.url,
       colorScheme: "light",
       reducedMotion: "reduce",
       viewport: { width: 1280, height: 860 },
