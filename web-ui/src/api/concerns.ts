@@ -6,8 +6,9 @@ import type { QueryKey } from "@tanstack/react-query";
 export type LiveEvent =
   | { kind: "reset" }
   | { kind: "change"; change: number; revision: number }
-  | { kind: "agent"; agent: string }
-  | { kind: "backend"; pool: string; backend: string; agent: string }
+  // Nobody is named where many are meant.
+  | { kind: "agent"; agent?: string }
+  | { kind: "backend"; pool?: string; backend?: string; agent?: string }
   | { kind: "audit"; number: number }
   | { kind: "sample"; at: string };
 
@@ -46,7 +47,10 @@ export function concerns(event: LiveEvent, key: QueryKey): boolean {
       // An agent that comes or goes is a backend of the pools that discover it.
       return OF_AGENTS.has(resource) || isSeenOfPool(key);
     case "backend":
-      return OF_BACKENDS.has(resource) || (isSeenOfPool(key) && name === event.pool);
+      return (
+        OF_BACKENDS.has(resource) ||
+        (isSeenOfPool(key) && (event.pool === undefined || name === event.pool))
+      );
     case "audit":
       return resource === "audit" || resource === "api-tokens" || resource === "join-tokens";
     case "sample":

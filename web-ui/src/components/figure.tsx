@@ -34,7 +34,8 @@ export function Figure({ label, value, unit, about, points, to, tone }: Props) {
         {unit && value !== undefined && <span className={classes.unit}> {unit}</span>}
       </div>
       {about && <div className={classes.about}>{about}</div>}
-      {points?.some((point) => point !== null) && (
+      {/* One point is no line. */}
+      {(points?.filter((point) => point !== null).length ?? 0) > 1 && points && (
         <div className={classes.spark}>
           <Sparkline points={points} />
         </div>

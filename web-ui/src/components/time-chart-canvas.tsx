@@ -9,6 +9,8 @@ import { chartTimes } from "./chart-data";
 import type { TimeChartProps } from "./time-chart";
 import classes from "./time-chart.module.css";
 
+/** What is shown at least. */
+const SHORTEST_S = 15 * 60;
 const AXIS_FONT = "11px system-ui, sans-serif";
 
 export default function TimeChartCanvas(props: TimeChartProps & { height: number }) {
@@ -70,9 +72,13 @@ function options(
     width: element.clientWidth,
     height,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
-    scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
+    scales: {
+      // The first minutes are not the whole width: that would look like an hour.
+      x: { range: (_, from, to) => [Math.min(from, to - SHORTEST_S), to] },
+      y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] },
+    },
     axes: [
       {
         ...axis,
