@@ -41,7 +41,7 @@ const down: MantineColorsTuple = [
   "#f9d5d1",
   "#f3aaa3",
   "#ec7d74",
-  "#ff6f63",
+  "#d5392d",
   "#dc4439",
   "#cf3429",
   "#b8241a",
@@ -70,7 +70,10 @@ export const theme = createTheme({
   components: {
     Button: { defaultProps: { size: "xs" } },
     TextInput: { defaultProps: { size: "sm" } },
-    Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.5 } } },
+    Modal: {
+      defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.5 }, shadow: "none" },
+      styles: { content: { border: "1px solid var(--line)" } },
+    },
   },
 });
 

@@ -21,6 +21,8 @@ interface Props<Preview, Result> {
   /** What `read` depends on. */
   previewKey: readonly unknown[];
   read: (signal: AbortSignal) => Promise<Preview>;
+  /** Whether the choices are complete: nothing is read and done before. */
+  ready?: boolean;
   /** What will happen, in numbers. */
   describe: (preview: Preview) => ReactNode;
   /** Why it cannot be done as it stands; the button is disabled then. */
@@ -32,10 +34,11 @@ interface Props<Preview, Result> {
 
 export function ConfirmAction<Preview, Result>(props: Props<Preview, Result>) {
   const { opened, onClose, title, label, danger = false, children, describe } = props;
+  const ready = props.ready ?? true;
   const preview = useQuery({
     queryKey: ["preview", title, ...props.previewKey],
     queryFn: ({ signal }) => props.read(signal),
-    enabled: opened,
+    enabled: opened && ready,
     // What was true when it was last open says nothing now.
     staleTime: 0,
     gcTime: 0,
@@ -56,7 +59,7 @@ export function ConfirmAction<Preview, Result>(props: Props<Preview, Result>) {
     action.reset();
     void preview.refetch();
   };
-  const shown = preview.isSuccess && !preview.isFetching ? preview.data : undefined;
+  const shown = ready && preview.isSuccess && !preview.isFetching ? preview.data : undefined;
   const blocked = shown === undefined ? undefined : props.blocked?.(shown);
   const readAgain = isProblem(action.error, 412) || isPassing(action.error);
   return (
@@ -70,8 +73,8 @@ export function ConfirmAction<Preview, Result>(props: Props<Preview, Result>) {
       <div className={classes.body}>
         {children}
         <div className={classes.preview} aria-live="polite" aria-busy={preview.isFetching}>
-          {preview.data !== undefined && describe(preview.data)}
-          {preview.isPending && <p className="dim">Reading what this will do …</p>}
+          {ready && preview.data !== undefined && describe(preview.data)}
+          {ready && preview.isPending && <p className="dim">Reading what this will do …</p>}
         </div>
         {preview.error && (
           <ProblemAlert

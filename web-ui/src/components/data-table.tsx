@@ -25,6 +25,8 @@ export interface Column<Row> {
   numeric?: boolean;
   /** A grid track: `minmax(0, 1fr)` unless given. */
   width?: string;
+  /** Where rows are cards: as the card's title, without its label; or not at all. */
+  inCard?: "title" | "none";
 }
 
 interface Props<Row> {
@@ -48,8 +50,10 @@ interface Props<Row> {
 /** Above this many rows a table scrolls in itself and draws what is seen. */
 const VIRTUAL_ABOVE = 80;
 const ROW_PX = 37;
-/** Below this width rows are cards. */
-const CARDS_BELOW_PX = 620;
+/** With less for each column, rows are cards. */
+const COLUMN_PX = 115;
+/** That much is enough for any number of columns. */
+const WIDE_PX = 620;
 
 export function DataTable<Row>(props: Props<Row>) {
   const { label, columns, rows, rowKey, filterText, prefix = "", controls } = props;
@@ -65,7 +69,7 @@ export function DataTable<Row>(props: Props<Row>) {
     return sortRows(filterRows(rows, filterText, filter), keyOf, parsed?.descending ?? false);
   }, [rows, columns, filterText, filter, sortText]);
 
-  const cards = width > 0 && width < CARDS_BELOW_PX;
+  const cards = width > 0 && width < Math.min(WIDE_PX, COLUMN_PX * columns.length);
   const virtual = shown.length > VIRTUAL_ABOVE;
   const virtualizer = useVirtualizer({
     count: virtual ? shown.length : 0,
@@ -132,7 +136,12 @@ export function DataTable<Row>(props: Props<Row>) {
                   {...(virtual && { ref: virtualizer.measureElement })}
                 >
                   {columns.map((column) => (
-                    <td key={column.id} {...ROLES.cell} data-numeric={column.numeric}>
+                    <td
+                      key={column.id}
+                      {...ROLES.cell}
+                      data-numeric={column.numeric}
+                      {...(cards && { "data-card": column.inCard ?? "fact" })}
+                    >
                       {cards && <span className={classes.cardLabel}>{column.title}</span>}
                       {/* One box for all of a cell, so that a card has two columns. */}
                       <div className={classes.value}>{column.cell(row)}</div>

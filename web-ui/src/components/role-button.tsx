@@ -1,12 +1,12 @@
 // A button for what takes a role: who may not is told why, and can still find it.
 
 import { Button, type ButtonProps, Tooltip } from "@mantine/core";
-import { type ComponentPropsWithoutRef, useId } from "react";
+import { type ComponentPropsWithRef, useId } from "react";
 import { useForbidden } from "../api/session";
 import type { ApiRole } from "../api/types";
 
 type Props = ButtonProps &
-  Omit<ComponentPropsWithoutRef<"button">, keyof ButtonProps> & { needs: ApiRole };
+  Omit<ComponentPropsWithRef<"button">, keyof ButtonProps> & { needs: ApiRole };
 
 export function RoleButton({ needs, onClick, ...rest }: Props) {
   const reason = useForbidden(needs);

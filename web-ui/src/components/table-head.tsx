@@ -16,7 +16,11 @@ export function TableHead<Row>({ columns, sorting, onSort, cards }: Props<Row>) 
   const press = (column: Column<Row>) =>
     onSort(sortingText(nextSorting(sorting, column.id, column.numeric ?? false)));
   return (
-    <thead {...ROLES.rowgroup} className={cards ? classes.cardsHead : classes.head}>
+    <thead
+      {...ROLES.rowgroup}
+      className={cards ? classes.cardsHead : classes.head}
+      data-sortable={columns.some(({ sort }) => sort !== undefined)}
+    >
       <tr {...ROLES.row} aria-rowindex={1}>
         {columns.map((column) => {
           const sorted = sorting?.column === column.id;
