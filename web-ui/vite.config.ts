@@ -12,9 +12,16 @@ const tokenFile = process.env.TIDEGATE_TOKEN_FILE;
 
 const api: ProxyOptions = {
   target,
-  changeOrigin: true,
+  // The control plane compares Host with Origin, and both have to be this server's.
+  changeOrigin: false,
   // The fleet's own authority, which Node.js does not know.
   secure: false,
+  configure: (proxy) => {
+    // A stream of events that is cut behind the proxy is cut for the browser as well.
+    proxy.on("proxyRes", (incoming, _request, outgoing) => {
+      incoming.on("aborted", () => outgoing.destroy());
+    });
+  },
   ...(tokenFile && {
     headers: { Authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` },
   }),

@@ -41,7 +41,7 @@ const down: MantineColorsTuple = [
   "#f9d5d1",
   "#f3aaa3",
   "#ec7d74",
-  "#d5392d",
+  "#ff6f63",
   "#dc4439",
   "#cf3429",
   "#b8241a",
@@ -71,7 +71,13 @@ export const theme = createTheme({
     Button: { defaultProps: { size: "xs" } },
     TextInput: { defaultProps: { size: "sm" } },
     Modal: {
-      defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.5 }, shadow: "none" },
+      defaultProps: {
+        centered: true,
+        overlayProps: { backgroundOpacity: 0.5 },
+        shadow: "none",
+        // It would write a style element without the nonce; global.css does it instead.
+        lockScroll: false,
+      },
       styles: { content: { border: "1px solid var(--line)" } },
     },
   },

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { LiveEvent } from "./concerns";
-import { EventStream, HIDDEN_MS } from "./event-stream";
+import { EventStream, HIDDEN_MS, SILENT_MS } from "./event-stream";
 
 class FakeSource extends EventTarget {
   readonly CLOSED = 2;
@@ -63,14 +63,14 @@ describe("EventStream", () => {
     newest().onopen?.();
     vi.advanceTimersByTime(3_000);
     newest().say("sample", { at: "2026-11-29T04:38:27Z" });
-    expect(stream.state).toEqual({ phase: "live", knownAt: 3_000 });
+    expect(stream.state).toEqual({ phase: "live", knownAt: 3_000, sampledAt: 3_000 });
     expect(events).toEqual([{ kind: "sample", at: "2026-11-29T04:38:27Z" }]);
   });
 
   it("lets the browser reconnect after a cut, which remembers what it saw last", () => {
     newest().onopen?.();
     newest().fail({ forEver: false });
-    expect(stream.state).toEqual({ phase: "reconnecting", knownAt: 0 });
+    expect(stream.state).toMatchObject({ phase: "reconnecting", knownAt: 0 });
     vi.advanceTimersByTime(60_000);
     expect(sources).toHaveLength(1);
     newest().onopen?.();
@@ -109,6 +109,20 @@ describe("EventStream", () => {
     vi.advanceTimersByTime(1);
     expect(newest().readyState).toBe(2);
     stream.hidden(false);
+    expect(sources).toHaveLength(2);
+  });
+
+  it("opens a new stream when figures stop to come, and none where there never were any", () => {
+    newest().onopen?.();
+    vi.advanceTimersByTime(10 * SILENT_MS);
+    expect(sources).toHaveLength(1);
+    newest().say("sample", { at: "2026-11-29T04:38:27Z" });
+    vi.advanceTimersByTime(SILENT_MS);
+    expect(sources).toHaveLength(2);
+    expect(stream.state.phase).toBe("reconnecting");
+    newest().onopen?.();
+    expect(stream.state.phase).toBe("live");
+    vi.advanceTimersByTime(10 * SILENT_MS);
     expect(sources).toHaveLength(2);
   });
 

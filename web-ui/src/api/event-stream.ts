@@ -9,12 +9,19 @@ export interface StreamState {
   phase: Phase;
   /** When the page last knew what is: the newest event, in ms since 1970. */
   knownAt: number | undefined;
+  /** When figures last came on this stream; a fleet without agents has none. */
+  sampledAt: number | undefined;
 }
 
 /** A stream that was cut tries again at once, then less and less often. */
 const RETRY_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 /** How long a tab may be hidden: browsers allow six HTTP/1.1 connections to a host. */
 export const HIDDEN_MS = 60_000;
+/**
+ * Figures come every few seconds once there are any. Without, the stream may be cut where
+ * nobody says so, as after a night in a sleeping laptop: a new one will tell.
+ */
+export const SILENT_MS = 30_000;
 
 export interface StreamSetting {
   open: (url: string) => EventSource;
@@ -27,10 +34,11 @@ export interface StreamSetting {
 export class EventStream {
   readonly #setting: StreamSetting;
   readonly #listeners = new Set<() => void>();
-  #state: StreamState = { phase: "connecting", knownAt: undefined };
+  #state: StreamState = { phase: "connecting", knownAt: undefined, sampledAt: undefined };
   #source: EventSource | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hiding: ReturnType<typeof setTimeout> | undefined;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
 
   constructor(setting: StreamSetting) {
@@ -80,6 +88,7 @@ export class EventStream {
     this.#close();
     const source = this.#setting.open("/api/v1/events");
     this.#source = source;
+    this.#become({ sampledAt: undefined });
     source.onopen = () => {
       this.#failures = 0;
       this.#become({ phase: "live", knownAt: this.#setting.now() });
@@ -94,8 +103,18 @@ export class EventStream {
   #receive(kind: string, data: unknown): void {
     const event = typeof data === "string" ? parseEvent(kind, data) : undefined;
     if (event === undefined) return;
-    this.#become({ phase: "live", knownAt: this.#setting.now() });
+    const now = this.#setting.now();
+    this.#become({ phase: "live", knownAt: now, ...(kind === "sample" && { sampledAt: now }) });
+    if (this.#state.sampledAt !== undefined) this.#expectMore();
     this.#setting.onEvent(event);
+  }
+
+  #expectMore(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#become({ phase: "reconnecting" });
+      this.#connect();
+    }, SILENT_MS);
   }
 
   #failed(source: EventSource): void {
@@ -113,6 +132,7 @@ export class EventStream {
 
   #close(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
     this.#timer = undefined;
     this.#source?.close();
     this.#source = undefined;

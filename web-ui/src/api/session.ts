@@ -34,9 +34,9 @@ export function useLogOut(): () => Promise<void> {
   return async () => {
     await answer(api.DELETE("/api/v1/session"));
     hint.clear();
-    // What one person read is not for the next one.
-    client.clear();
+    // The gate asks for a login by this; then what one person read is not for the next one.
     client.setQueryData(sessionKey, null);
+    client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== sessionKey[0] });
   };
 }
 

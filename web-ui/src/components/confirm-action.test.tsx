@@ -59,6 +59,8 @@ it("says what it will do before it can be done, then does it and closes", async 
   await waitFor(() => expect(onDone).toHaveBeenCalledWith("done", 41));
   expect(act).toHaveBeenCalledWith(41);
   await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
+  const opener = screen.getByRole("button", { name: "Drain game-node/:3000" });
+  await waitFor(() => expect(document.activeElement).toBe(opener));
 });
 
 it("stays open with the problem, and reads again what has changed", async () => {

@@ -8,6 +8,7 @@ import type { ReactNode } from "react";
 import { isPassing, isProblem } from "../api/problem";
 import classes from "./confirm-action.module.css";
 import { ProblemAlert } from "./problem-alert";
+import { useFocusReturn } from "./use-focus-return";
 
 interface Props<Preview, Result> {
   opened: boolean;
@@ -35,6 +36,7 @@ interface Props<Preview, Result> {
 export function ConfirmAction<Preview, Result>(props: Props<Preview, Result>) {
   const { opened, onClose, title, label, danger = false, children, describe } = props;
   const ready = props.ready ?? true;
+  useFocusReturn(opened);
   const preview = useQuery({
     queryKey: ["preview", title, ...props.previewKey],
     queryFn: ({ signal }) => props.read(signal),
@@ -68,6 +70,7 @@ export function ConfirmAction<Preview, Result>(props: Props<Preview, Result>) {
       onClose={close}
       title={title}
       size={props.size ?? "md"}
+      returnFocus={false}
       closeButtonProps={{ "aria-label": "Close" }}
     >
       <div className={classes.body}>

@@ -10,9 +10,10 @@ import classes from "./live-badge.module.css";
 const OLD_MS = 15_000;
 
 export function LiveBadge() {
-  const { phase, knownAt, pause, resume } = useLive();
+  const { phase, knownAt, sampledAt, pause, resume } = useLive();
   const now = useNow();
   const age = knownAt === undefined ? undefined : Math.max(0, now - knownAt);
+  const figures = sampledAt === undefined ? 0 : now - sampledAt;
   const paused = phase === "paused";
   return (
     <div className={classes.badge} data-phase={phase}>
@@ -22,8 +23,7 @@ export function LiveBadge() {
         {SAID[phase]}
       </span>
       <span className={classes.words} aria-hidden="true">
-        {phase === "live" &&
-          (age !== undefined && age > OLD_MS ? `live, ${aged(age)} old` : "live")}
+        {phase === "live" && (figures > OLD_MS ? `live, figures ${aged(figures)} old` : "live")}
         {phase === "connecting" && "connecting"}
         {phase === "reconnecting" && `reconnecting${age === undefined ? "" : ` (${aged(age)})`}`}
         {paused && `paused${knownAt === undefined ? "" : ` at ${clock(knownAt)}`}`}

@@ -1,7 +1,7 @@
 // What stands around every page: navigation at the side, which a small screen unfolds from
 // the top, and the bar that says how live the page is.
 
-import { Suspense, useEffect, useRef, useState } from "react";
+import { type RefObject, Suspense, useEffect, useEffectEvent, useRef, useState } from "react";
 import { Link, Route, Routes, useLocation } from "react-router";
 import { LiveProvider } from "../api/events";
 import { Icon } from "../components/icons";
@@ -21,11 +21,8 @@ export function Shell() {
   const main = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
   usePageChange(pathname, main);
+  useDismissal(open, () => setOpen(false), burger);
 
-  const close = () => {
-    setOpen(false);
-    burger.current?.focus();
-  };
   return (
     <LiveProvider>
       <a className={classes.skip} href="#main">
@@ -49,15 +46,7 @@ export function Shell() {
           </Link>
           <LiveBadge />
         </header>
-        {/* biome-ignore lint/a11y/noStaticElementInteractions: Esc closes what the burger opened, wherever in it the focus is */}
-        <div
-          id="side"
-          className={classes.side}
-          data-open={open}
-          onKeyDown={(event) => {
-            if (event.key === "Escape" && open) close();
-          }}
-        >
+        <div id="side" className={classes.side} data-open={open}>
           <nav aria-label="Areas">
             <Navigation onGo={() => setOpen(false)} />
           </nav>
@@ -83,8 +72,33 @@ export function Shell() {
   );
 }
 
+/**
+ * On a small screen the navigation covers the page: Esc closes it, and so does a focus that
+ * goes on, which must not wander about below it.
+ */
+function useDismissal(open: boolean, close: () => void, burger: RefObject<HTMLElement | null>) {
+  const onClose = useEffectEvent(close);
+  useEffect(() => {
+    if (!open) return;
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key !== "Escape") return;
+      onClose();
+      burger.current?.focus();
+    };
+    const onFocus = ({ target }: FocusEvent) => {
+      if (target instanceof Element && target.closest("main")) onClose();
+    };
+    document.addEventListener("keydown", onKey);
+    document.addEventListener("focusin", onFocus);
+    return () => {
+      document.removeEventListener("keydown", onKey);
+      document.removeEventListener("focusin", onFocus);
+    };
+  }, [open, burger]);
+}
+
 /** A new page begins at its top, and screen readers begin there, too. */
-function usePageChange(pathname: string, main: React.RefObject<HTMLElement | null>) {
+function usePageChange(pathname: string, main: RefObject<HTMLElement | null>) {
   const before = useRef(pathname);
   useEffect(() => {
     if (before.current === pathname) return;

@@ -1,7 +1,7 @@
 // One client: where it is live, what it did, what it meets, and denying it.
 
 import { type UseQueryResult, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useRef, useState } from "react";
+import { useState } from "react";
 import { useParams } from "react-router";
 import { clientQuery } from "../../api/queries/clients";
 import { listenersQuery } from "../../api/queries/listeners";
@@ -29,18 +29,12 @@ export default function ClientPage() {
   const [opened, setOpened] = useState(false);
   // Made anew for every opening: it begins with what is there now.
   const [openings, setOpenings] = useState(0);
-  const button = useRef<HTMLButtonElement>(null);
   const open = () => {
     setOpenings(openings + 1);
     setOpened(true);
   };
   const [denied, setDenied] = useState<{ commit: Commit; cidr: string }>();
   const name = client.data?.client ?? ip;
-  const undone = () => {
-    setDenied(undefined);
-    // What had the focus is gone.
-    button.current?.focus();
-  };
   return (
     <div className={classes.page}>
       <PageHeader
@@ -51,7 +45,7 @@ export default function ClientPage() {
       >
         {client.data && listeners.data && policies.data && (
           <>
-            <RoleButton ref={button} needs="operator" variant="default" onClick={open}>
+            <RoleButton needs="operator" variant="default" onClick={open}>
               Deny this client
             </RoleButton>
             <DenyDialog
@@ -70,7 +64,7 @@ export default function ClientPage() {
         )}
       </PageHeader>
       <QueryProblem query={client} what="This client could not be read." />
-      {denied && <DeniedNotice {...denied} onUndone={undone} />}
+      {denied && <DeniedNotice {...denied} onUndone={() => setDenied(undefined)} />}
       {client.data && <Content client={client.data} listeners={listeners} policies={policies} />}
     </div>
   );

@@ -48,8 +48,9 @@ function ListenerPart({ listener }: { listener: TopologyListener }) {
       <StateShares shares={agentShares(listener)} none="no agents" />
       <div className={classes.figures}>
         <span className={classes.bind}>{bind}</span> · {compact(listener.live)} live ·{" "}
-        {byteRate(listener.byte_rate)}
-        {listener.handshake_rate > 0 && ` · ${rate(listener.handshake_rate)} TLS`}
+        {listener.role === "terminator"
+          ? `${rate(listener.handshake_rate)} TLS`
+          : byteRate(listener.byte_rate)}
         <span className={classes.entering}> · {rate(listener.accept_rate)} new</span>
       </div>
       {pools.length > 0 && <span className="hidden">Leads to {pools.join(", ")}.</span>}
