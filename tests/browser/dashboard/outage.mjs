@@ -25,18 +25,17 @@ await story(async (told) => {
 
   // What changed meanwhile, or just now, is there.
   const state = "/pools/game-node/backends/:3000/state";
+  const outOfUse = page.getByRole("heading", { name: "Out of use" });
   await ask("rest", { method: "PUT", path: state, body: { state: "maintenance" } });
-  await page
-    .getByText(/maintenance/i)
-    .first()
-    .waitFor();
+  await outOfUse.waitFor();
   expect("the page stayed", await page.evaluate(() => globalThis.stayed), true);
 
   // Paused, it does not change by itself; resumed, it catches up.
   await page.getByRole("button", { name: "Pause live updates" }).click();
   await badge.filter({ hasText: "Paused" }).waitFor();
   await ask("rest", { method: "PUT", path: state, body: { state: "ready" } });
+  expect("a paused page has changed", await outOfUse.count(), 1);
   await page.getByRole("button", { name: "Resume live updates" }).click();
   await badge.filter({ hasText: "Live" }).waitFor();
-  await page.getByText("maintenance").first().waitFor({ state: "detached" });
+  await outOfUse.waitFor({ state: "detached" });
 });

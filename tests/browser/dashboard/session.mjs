@@ -45,6 +45,7 @@ await story(async (told) => {
   });
   await told.logIn(viewer.token);
   await visit("/pools/game-node");
+  await page.getByRole("checkbox", { name: "Choose :3000" }).check();
   const drain = page.getByRole("button", { name: /^Drain/ }).first();
   await drain.waitFor();
   expect("a viewer's drain is enabled", await drain.isEnabled(), false);

@@ -18,6 +18,7 @@ export type BackendSeen = Schemas["BackendSeen"];
 export type BackendState = Schemas["BackendState"];
 export type Certificate = Schemas["Certificate"];
 export type Client = Schemas["Client"];
+export type ChainLink = Schemas["ChainLink"];
 export type Commit = Schemas["Commit"];
 export type Counted = Schemas["Counted"];
 export type Difference = Schemas["Difference"];
@@ -45,6 +46,7 @@ export type Top = Schemas["Top"];
 export type Topology = Schemas["Topology"];
 export type TopologyListener = Schemas["TopologyListener"];
 export type TopologyPool = Schemas["TopologyPool"];
+export type UploadCommit = Schemas["UploadCommit"];
 export type Window = Schemas["Window"];
 
 /** A figure over the last hour at most, oldest first; null = nothing known then. */

@@ -1,6 +1,6 @@
 import { queryOptions } from "@tanstack/react-query";
 import { answer, api, read, type Writing, writing } from "../client";
-import type { Commit } from "../types";
+import type { Commit, UploadCommit } from "../types";
 
 export const certificatesQuery = queryOptions({
   queryKey: ["certificates"],
@@ -20,17 +20,14 @@ export function uploadCertificate(
   name: string,
   chain: string,
   privateKey: string,
-  how: Omit<Writing, "dryRun"> = {},
-): Promise<Commit> {
+  how: Writing = {},
+): Promise<UploadCommit> {
   const params = { path: { name }, ...writing(how) };
   const body = { chain, private_key: privateKey };
   return answer(api.PUT("/api/v1/certificates/{name}", { params, body }));
 }
 
-export function deleteCertificate(
-  name: string,
-  how: Omit<Writing, "dryRun"> = {},
-): Promise<Commit> {
+export function deleteCertificate(name: string, how: Writing = {}): Promise<Commit> {
   const params = { path: { name }, ...writing(how) };
   return answer(api.DELETE("/api/v1/certificates/{name}", { params }));
 }

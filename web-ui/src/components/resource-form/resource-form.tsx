@@ -11,6 +11,7 @@ import type { Commit } from "../../api/types";
 import { counted } from "../../format/numbers";
 import { DiffFields } from "../diff-fields";
 import { ProblemAlert } from "../problem-alert";
+import { useFocusReturn } from "../use-focus-return";
 import { FieldInput } from "./field-input";
 import { type Field, problemOfFields, valueAt, withValue } from "./fields";
 import classes from "./resource-form.module.css";
@@ -34,6 +35,7 @@ interface Props<Resource> {
 
 export function ResourceForm<Resource extends object>(props: Props<Resource>) {
   const { opened, onClose, title } = props;
+  useFocusReturn(opened);
   return (
     <Modal
       opened={opened}

@@ -1,7 +1,7 @@
 // Adds an instance: makes a join token, gives the line to paste there, and waits until the
 // agent is here and does what it should.
 
-import { Button, Modal, SegmentedControl, TextInput } from "@mantine/core";
+import { Button, Modal, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { Link } from "react-router";
@@ -10,9 +10,11 @@ import { joinTokensQuery, makeJoinToken } from "../../api/queries/agents";
 import { listenersQuery } from "../../api/queries/listeners";
 import { statusQuery } from "../../api/queries/overview";
 import type { Agent, NewJoinToken, Role } from "../../api/types";
+import { Choice } from "../../components/choice";
 import { CopyButton } from "../../components/name";
 import { ProblemAlert } from "../../components/problem-alert";
 import { StateMark } from "../../components/state-mark";
+import { useFocusReturn } from "../../components/use-focus-return";
 import { counted } from "../../format/numbers";
 import classes from "./agents.module.css";
 import { arrival, joinLine, linkAddress, readLabels, suggestedLabels } from "./join";
@@ -27,6 +29,7 @@ interface Props {
 
 export function AddInstance({ opened, role, agents, onClose }: Props) {
   const [made, setMade] = useState<NewJoinToken>();
+  useFocusReturn(opened);
   const close = () => {
     // The token is shown once: what is closed is gone.
     setMade(undefined);
@@ -50,6 +53,11 @@ export function AddInstance({ opened, role, agents, onClose }: Props) {
     </Modal>
   );
 }
+
+const ROLES = [
+  { value: "balancer", label: "Balancer: TCP, in front" },
+  { value: "terminator", label: "Terminator: TLS, beside the app" },
+] as const;
 
 interface FormProps {
   role: Role;
@@ -92,15 +100,7 @@ function TokenForm({ role: first, onMade, onClose }: FormProps) {
       {make.error && Object.keys(wrong.fields).length === 0 && (
         <ProblemAlert error={make.error} places={wrong.rest} focus />
       )}
-      <SegmentedControl
-        aria-label="Role"
-        value={role}
-        onChange={(next) => setRole(next as Role)}
-        data={[
-          { value: "balancer", label: "Balancer: TCP, in front" },
-          { value: "terminator", label: "Terminator: TLS, beside the app" },
-        ]}
-      />
+      <Choice label="Role" value={role} onChange={setRole} choices={ROLES} />
       <div>
         <TextInput
           label="Labels"

@@ -12,8 +12,8 @@ import { compact, count, percent, rate } from "../../format/numbers";
 import { resumedShare } from "./shares";
 
 /** From when on a certificate's end is worth a colour. */
-const SOON_DAYS = 30;
-const URGENT_DAYS = 7;
+const SOON_DAYS = 14;
+const URGENT_DAYS = 1;
 
 interface Props {
   status: Status | undefined;

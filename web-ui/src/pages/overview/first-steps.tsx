@@ -28,7 +28,7 @@ export function FirstSteps({ status, hasListeners }: { status: Status; hasListen
     {
       title: "Upload a certificate",
       words: "Terminators speak TLS with it. Its private key is sealed here and shown to nobody.",
-      to: "/certificates",
+      to: "/certificates?add=yes",
       link: "Upload a certificate",
       done: status.certificates.length > 0,
     },

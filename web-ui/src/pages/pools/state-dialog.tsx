@@ -1,11 +1,12 @@
 // Takes backends out of use, or back, and says before what that comes to.
 
-import { NativeSelect, SegmentedControl, TextInput } from "@mantine/core";
+import { NativeSelect, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Read } from "../../api/client";
 import { backendStateQuery, sayBackendState } from "../../api/queries/backends";
 import type { AdminState, Agent, Backend, BackendState } from "../../api/types";
+import { Choice } from "../../components/choice";
 import { ConfirmAction } from "../../components/confirm-action";
 import { useNotices } from "../../components/notices";
 import { StateMark } from "../../components/state-mark";
@@ -28,6 +29,12 @@ const VERB: Record<AdminState, string> = {
   maintenance: "Put in maintenance",
   ready: "Set ready",
 };
+
+const PACES = [
+  { value: "none", label: "end by themselves" },
+  { value: "within", label: "closed within" },
+  { value: "per_second", label: "closed at a rate" },
+] as const;
 
 type Shown = { name: string; read: Read<BackendState> }[];
 
@@ -120,15 +127,11 @@ function PaceFields({
 }) {
   return (
     <>
-      <SegmentedControl
-        aria-label="Live connections"
+      <Choice
+        label="Live connections"
         value={pace.kind}
-        onChange={(kind) => onChange({ kind: kind as PaceChoice["kind"], amount: "" })}
-        data={[
-          { value: "none", label: "end by themselves" },
-          { value: "within", label: "closed within" },
-          { value: "per_second", label: "closed at a rate" },
-        ]}
+        onChange={(kind) => onChange({ kind, amount: "" })}
+        choices={PACES}
       />
       {pace.kind !== "none" && (
         <TextInput
