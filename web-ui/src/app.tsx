@@ -9,14 +9,10 @@ import { makeQueryClient } from "./api/query-client";
 import { NoticeProvider } from "./components/notices";
 import { SessionGate } from "./shell/session-gate";
 import { Shell } from "./shell/shell";
+import { styleNonce } from "./style-nonce";
 import { colorSchemes, cssVariables, theme } from "./theme";
 
 const LoginPage = lazy(() => import("./pages/login/login-page"));
-
-/** What the server allows styles by; see index.html. */
-function styleNonce(): string {
-  return document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? "";
-}
 
 export function App() {
   const [client] = useState(makeQueryClient);

@@ -69,16 +69,19 @@ export const theme = createTheme({
   respectReducedMotion: true,
   components: {
     Button: { defaultProps: { size: "xs" } },
+    InputWrapper: {
+      styles: {
+        label: { fontSize: 13, fontWeight: 500 },
+        description: { marginBottom: 6 },
+      },
+    },
     TextInput: { defaultProps: { size: "sm" } },
     Modal: {
       defaultProps: {
         centered: true,
         overlayProps: { backgroundOpacity: 0.5 },
-        shadow: "none",
-        // It would write a style element without the nonce; global.css does it instead.
-        lockScroll: false,
       },
-      styles: { content: { border: "1px solid var(--line)" } },
+      styles: { content: { border: "1px solid var(--line)", boxShadow: "none" } },
     },
   },
 });

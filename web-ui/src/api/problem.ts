@@ -51,7 +51,7 @@ function isProblemBody(body: unknown): body is Problem {
 
 /** Whether trying again can help without anybody changing anything. */
 export function isPassing(error: unknown): boolean {
-  return error instanceof Unreachable || (error instanceof ApiProblem && error.status >= 502);
+  return error instanceof Unreachable || (error instanceof ApiProblem && error.status >= 500);
 }
 
 export interface SplitProblem {

@@ -102,7 +102,8 @@ export function QueryProblem({
   what: string;
 }) {
   if (!query.error) return null;
-  const again = isPassing(query.error) || query.error instanceof ApiProblem;
+  // What was refused is refused again; what failed may not.
+  const again = !(query.error instanceof ApiProblem) || isPassing(query.error);
   return (
     <ProblemAlert
       error={query.error}

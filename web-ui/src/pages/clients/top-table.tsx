@@ -10,13 +10,17 @@ import classes from "./top-table.module.css";
 interface Ranked extends Counted {
   rank: number;
   share: number | undefined;
+  /** Of what the first one did: what the bar shows, since shares of all may be tiny. */
+  part: number;
 }
 
 export function TopTable({ top }: { top: Top }) {
+  const most = Math.max(1, ...top.items.map(({ count }) => count));
   const rows: Ranked[] = top.items.map((item, index) => ({
     ...item,
     rank: index + 1,
     share: top.total > 0 ? Math.min(1, item.count / top.total) : undefined,
+    part: item.count / most,
   }));
   return (
     <DataTable
@@ -62,16 +66,17 @@ function columnsOf(top: Top): Column<Ranked>[] {
       id: "share",
       title: "Share of all",
       width: "minmax(0, 1fr)",
-      cell: ({ share }) => (share === undefined ? "–" : <ShareBar share={share} />),
+      cell: ({ share, part }) =>
+        share === undefined ? "–" : <ShareBar share={share} part={part} />,
     },
   ];
 }
 
-function ShareBar({ share }: { share: number }) {
+function ShareBar({ share, part }: { share: number; part: number }) {
   return (
     <span className={classes.share}>
       <span className={classes.track} aria-hidden="true">
-        <span className={classes.bar} style={{ width: `${share * 100}%` }} />
+        <span className={classes.bar} style={{ width: `${part * 100}%` }} />
       </span>
       <span className={classes.percent}>{percent(share)}</span>
     </span>

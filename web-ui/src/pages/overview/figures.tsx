@@ -65,13 +65,16 @@ function AgentsFigure({
   points: Series["measures"][string] | undefined;
 }) {
   const agents = status?.agents;
-  const missing = agents ? agents.total - agents.in_sync : 0;
+  const away = agents ? agents.total - agents.connected : 0;
+  const whole = agents && agents.in_sync === agents.total && away === 0;
   return (
     <Figure
       label="Agents in sync"
       value={agents && count(agents.in_sync)}
       {...(agents && { unit: `of ${count(agents.total)}` })}
-      tone={missing === 0 ? undefined : agents?.failed ? "down" : "warn"}
+      // One that is away goes on with what it ran, and may well be what is wanted.
+      {...(away > 0 && { about: `${count(away)} not connected` })}
+      tone={!agents || whole ? undefined : agents.failed > 0 ? "down" : "warn"}
       points={points}
       to="/agents"
     />
