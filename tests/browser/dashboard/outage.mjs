@@ -9,6 +9,7 @@ await story(async (told) => {
   await visit("/pools/game-node");
   const badge = page.getByRole("status").filter({ hasText: /^(Live|Reconnecting|Paused)/ });
   await badge.filter({ hasText: "Live" }).waitFor();
+  await page.getByText(":3000").first().waitFor();
   // A reload would lose this.
   await page.evaluate(() => {
     globalThis.stayed = true;

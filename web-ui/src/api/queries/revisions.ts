@@ -1,6 +1,7 @@
 import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 import { answer, api, type Writing, writing } from "../client";
-import type { Commit } from "../types";
+import type { Commit, RevisionDocument } from "../types";
+import { YAML } from "./config";
 
 const PAGE = 100;
 
@@ -18,9 +19,29 @@ export const revisionsQuery = infiniteQueryOptions({
 export function revisionQuery(number: number) {
   return queryOptions({
     queryKey: ["revision", number],
-    queryFn: ({ signal }) =>
-      answer(api.GET("/api/v1/revisions/{number}", { params: { path: { number } }, signal })),
+    queryFn: async ({ signal }): Promise<RevisionDocument> => {
+      const params = { path: { number } };
+      const value = await answer(api.GET("/api/v1/revisions/{number}", { params, signal }));
+      // YAML comes only to who asks for it.
+      if (typeof value === "string") throw new Error("the revision came as text");
+      return value;
+    },
     // A revision never changes.
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+}
+
+/** Its document as YAML; revision 0 is the empty document. */
+export function revisionTextQuery(number: number) {
+  return queryOptions({
+    queryKey: ["revision", number, "text"],
+    queryFn: async ({ signal }): Promise<string> => {
+      if (number === 0) return "";
+      const params = { path: { number } };
+      return answer(
+        api.GET("/api/v1/revisions/{number}", { params, headers: YAML, parseAs: "text", signal }),
+      );
+    },
     staleTime: Number.POSITIVE_INFINITY,
   });
 }
