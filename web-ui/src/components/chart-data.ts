@@ -31,3 +31,10 @@ export function chartSummary(
     return `${label}: now ${format(last)}, between ${least} and ${most} in what is shown.`;
   });
 }
+
+const COLORS = ["var(--tide)", "var(--data-2)", "var(--data-3)"];
+
+/** Colours of states are for states: other lines have theirs by their place. */
+export function lineColor(line: { color?: string }, place: number): string {
+  return line.color ?? COLORS[place % COLORS.length] ?? "var(--tide)";
+}

@@ -5,7 +5,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import { clock } from "../format/durations";
-import { chartTimes } from "./chart-data";
+import { chartTimes, lineColor } from "./chart-data";
 import type { TimeChartProps } from "./time-chart";
 import classes from "./time-chart.module.css";
 
@@ -92,7 +92,7 @@ function options(
       {},
       ...lines.map((line, index) => ({
         label: line.label,
-        stroke: color(line.color ?? "var(--tide)"),
+        stroke: color(lineColor(line, index)),
         width: 1.5,
         points: { show: false },
         // Areas over each other would say nothing.
@@ -105,7 +105,7 @@ function options(
 
 /** A canvas knows no CSS variables. */
 function resolve(style: CSSStyleDeclaration, value: string): string {
-  const name = /^var\((--[a-z-]+)\)$/.exec(value)?.[1];
+  const name = /^var\((--[a-z0-9-]+)\)$/.exec(value)?.[1];
   return name === undefined ? value : style.getPropertyValue(name).trim();
 }
 

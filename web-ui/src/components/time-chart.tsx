@@ -3,7 +3,7 @@
 
 import { lazy, Suspense } from "react";
 import type { Series } from "../api/types";
-import { chartSummary } from "./chart-data";
+import { chartSummary, lineColor } from "./chart-data";
 import classes from "./time-chart.module.css";
 
 const Canvas = lazy(() => import("./time-chart-canvas"));
@@ -12,7 +12,7 @@ export interface Line {
   /** A measure of the series. */
   measure: string;
   label: string;
-  /** A CSS colour; the accent unless given. */
+  /** A CSS colour, where the line is a state; else by its place, see `lineColor`. */
   color?: string;
 }
 
@@ -34,12 +34,12 @@ export function TimeChart(props: TimeChartProps) {
         <span>{title}</span>
         <span className={classes.legend} aria-hidden="true">
           {lines.length > 1 &&
-            lines.map(({ measure, label, color }) => (
+            lines.map((line, place) => (
               <span
-                key={measure}
-                style={{ "--line-color": color ?? "var(--tide)" } as React.CSSProperties}
+                key={line.measure}
+                style={{ "--line-color": lineColor(line, place) } as React.CSSProperties}
               >
-                {label}
+                {line.label}
               </span>
             ))}
         </span>

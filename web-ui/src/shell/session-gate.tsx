@@ -7,8 +7,14 @@ import { sessionQuery } from "../api/session";
 import { ProblemAlert } from "../components/problem-alert";
 import classes from "./session-gate.module.css";
 
+const RETRY_MS = 4_000;
+
 export function SessionGate({ children }: { children: ReactNode }) {
-  const session = useQuery(sessionQuery);
+  const session = useQuery({
+    ...sessionQuery,
+    // Without a page there is no stream that would tell when the control plane is back.
+    refetchInterval: ({ state }) => (state.status === "error" ? RETRY_MS : false),
+  });
   const { pathname, search } = useLocation();
   if (session.data === null) {
     const next = pathname + search;

@@ -21,7 +21,7 @@ export function FirstSteps({ status, hasListeners }: { status: Status; hasListen
       title: "Add an instance",
       words:
         "An agent runs on each machine: as balancer in front, as terminator beside the app. One line starts it there, with a join token.",
-      to: "/agents",
+      to: "/agents?add=yes",
       link: "Add an instance",
       done: status.agents.total > 0,
     },
