@@ -75,10 +75,10 @@ function columnsOf(top: Top): Column<Ranked>[] {
 function ShareBar({ share, part }: { share: number; part: number }) {
   return (
     <span className={classes.share}>
+      <span className={classes.percent}>{percent(share)}</span>
       <span className={classes.track} aria-hidden="true">
         <span className={classes.bar} style={{ width: `${part * 100}%` }} />
       </span>
-      <span className={classes.percent}>{percent(share)}</span>
     </span>
   );
 }
