@@ -19,7 +19,7 @@ use crate::journal::{BackendEvent, Event, Journal};
 use crate::model::Numbers;
 use crate::picture;
 use crate::series::{Of, Point, Series};
-use crate::store::{AgentSight, BackendSight, SeenCounts, Stand, Store, StoreError, Traffic};
+use crate::store::{AgentCounts, AgentSight, BackendSight, SeenCounts, Store, StoreError, Traffic};
 
 /// Between two looks at numbers, agents and the audit.
 const LOOK: Duration = Duration::from_secs(1);
@@ -136,9 +136,9 @@ impl Observer {
         fresh_since: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let (_, document) = self.store.document().await?;
-        let agents = self.store.agent_sights(fresh_since).await?;
+        let agents = self.store.agent_counts().await?;
         let listeners = self.store.listener_sums(fresh_since).await?;
-        let mut points = vec![(Of::Fleet, fleet(&document, &agents, &listeners))];
+        let mut points = vec![(Of::Fleet, fleet(&document, agents, &listeners))];
         let by_agent = self.store.agent_sums(fresh_since).await?;
         let by_agent = by_agent.into_iter();
         points.extend(by_agent.map(|(agent, sum)| (Of::Agent(agent), traffic(sum))));
@@ -168,7 +168,7 @@ impl Observer {
 }
 
 /// Clients are counted where they enter, handshakes wherever they are.
-fn fleet(document: &Document, agents: &[AgentSight], listeners: &[(String, Traffic)]) -> Point {
+fn fleet(document: &Document, agents: AgentCounts, listeners: &[(String, Traffic)]) -> Point {
     let edge = picture::edge(document);
     let sum = |keep: &dyn Fn(&str) -> bool| {
         let kept = listeners.iter().filter(|(name, _)| keep(name));
@@ -176,16 +176,15 @@ fn fleet(document: &Document, agents: &[AgentSight], listeners: &[(String, Traff
     };
     let entering = sum(&|name| edge.iter().any(|edge| edge == name));
     let all = sum(&|_| true);
-    let count = |is: &dyn Fn(Stand) -> bool| agents.iter().filter(|a| is(a.stand)).count() as f64;
     vec![
         entering.live as f64,
         entering.accept_rate,
         entering.byte_rate,
         all.handshake_rate,
         all.resumed_rate,
-        agents.len() as f64,
-        count(&|stand| stand != Stand::Offline),
-        count(&|stand| matches!(stand, Stand::Serving | Stand::Silent)),
+        agents.total as f64,
+        agents.connected as f64,
+        agents.in_sync as f64,
     ]
 }
 

@@ -18,6 +18,7 @@ use super::auth::{Caller, Viewer};
 use super::extract::{Asked, Place};
 use super::problem::Problem;
 use crate::clock;
+use crate::picture;
 use crate::store::{LiveAt, Ranked, WindowSum};
 
 /// What clients are ranked by.
@@ -29,7 +30,8 @@ pub(super) enum Measure {
     Bytes,
     HandshakeFailures,
     Refused,
-    /// Connections now: exact, of the agents that still report.
+    /// Connections now, where they enter the fleet: exact, of the agents that still
+    /// report.
     Live,
 }
 
@@ -195,7 +197,10 @@ pub(super) async fn top_clients(
     }
     let to = clock::now();
     if by == Measure::Live {
-        let ranked = api.store.top_live(api.fresh_since(), limit).await?;
+        // A connection is live on every listener that it passes: it counts where it enters.
+        let (_, document) = api.store.document().await?;
+        let edge = picture::edge(&document);
+        let ranked = api.store.top_live(&edge, api.fresh_since(), limit).await?;
         return Tagged::of(&Top::of(by, None, (to, to), ranked));
     }
     let from = window.since(to);
@@ -455,10 +460,20 @@ insert into observed_clients
 select ('00000000-0000-0000-0000-00000000000' || agent)::uuid, listener, client::cidr, live,
        now() - ago * interval '1 second'
 from (values (1, 'edge', '203.0.113.1/32', 3, 0), (2, 'edge', '203.0.113.1/32', 4, 1),
-             (1, 'edge', '203.0.113.2/32', 5, 0), (3, 'edge', '203.0.113.2/32', 100, 16))
+             (1, 'edge', '203.0.113.2/32', 5, 0), (3, 'edge', '203.0.113.2/32', 100, 16),
+             (4, 'behind', '203.0.113.1/32', 7, 0))
      as t(agent, listener, client, live, ago);
 ";
         api.store.execute(sql).await;
+        api.apply(
+            "
+listeners:
+- { name: edge, role: balancer, bind: ':443', pool: p }
+- { name: behind, role: balancer, bind: ':444', pool: p, accept_proxy: balancers }
+pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
+",
+        )
+        .await;
         let top = api.get("/ip-stats/top?by=live").await;
         assert_eq!(top.get("window"), None);
         assert_eq!((&top["total"], &top["bound"]), (&json!(12), &json!(0)));

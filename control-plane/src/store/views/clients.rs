@@ -95,27 +95,32 @@ impl Store {
         })
     }
 
-    /// Who has most connections now; exact, of the agents that still report.
+    /// Who has most connections now at these listeners; exact, of the agents that still
+    /// report.
     ///
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn top_live(
         &self,
+        listeners: &[String],
         fresh_since: OffsetDateTime,
         limit: u32,
     ) -> Result<Ranked, StoreError> {
         let total = sqlx::query_scalar!(
             r#"select least(coalesce(sum(live), 0), 9223372036854775807)::bigint as "total!" from observed_clients
-               where at >= $1"#,
-            fresh_since
+               where at >= $1 and listener = any($2)"#,
+            fresh_since,
+            listeners
         )
         .fetch_one(&self.pool)
         .await?;
         let rows = sqlx::query!(
             r#"select client, least(sum(live), 9223372036854775807)::bigint as "live!" from observed_clients
-               where at >= $1 group by client order by sum(live) desc, client limit $2"#,
+               where at >= $1 and listener = any($3)
+               group by client order by sum(live) desc, client limit $2"#,
             fresh_since,
-            i64::from(limit)
+            i64::from(limit),
+            listeners
         )
         .fetch_all(&self.pool)
         .await?;

@@ -105,7 +105,11 @@ impl Store {
         Ok(rows)
     }
 
-    async fn agent_counts(&self) -> Result<AgentCounts, StoreError> {
+    /// How many agents there are, and how they stand.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn agent_counts(&self) -> Result<AgentCounts, StoreError> {
         let row = sqlx::query!(
             r#"select count(*) filter (where revoked_at is null) as "total!",
                       count(*) filter (where revoked_at is null and session is not null)

@@ -31,7 +31,7 @@ export default function ClientsPage() {
     <>
       <PageHeader
         title="Clients"
-        about="Counted by IPv4 address or IPv6 /64, on each listener that a connection passes."
+        about="Counted by IPv4 address or IPv6 /64, where their connections enter the fleet."
       >
         <LookUp />
       </PageHeader>
