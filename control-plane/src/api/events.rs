@@ -321,17 +321,15 @@ pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
         );
         assert_eq!(attention["total"], 2);
         // A point was taken at the first look, and is taken again every few seconds.
-        let series = loop {
+        loop {
             watcher.until("sample").await;
             let series = api.get("/series/pools/p").await;
-            if series["measures"]["down"].as_array().unwrap().last() == Some(&json!(1.0)) {
-                break series;
+            let last = |measure: &str| series["measures"][measure].as_array()?.last().cloned();
+            if last("queued") == Some(json!(2.0)) {
+                assert_eq!(last("down"), Some(json!(1.0)));
+                break;
             }
-        };
-        assert_eq!(
-            series["measures"]["queued"].as_array().unwrap().last(),
-            Some(&json!(2.0))
-        );
+        }
         let fleet = api.get("/series").await;
         let last = |measure: &str| {
             fleet["measures"][measure]

@@ -461,15 +461,13 @@ select ('00000000-0000-0000-0000-00000000000' || agent)::uuid, listener, client:
        now() - ago * interval '1 second'
 from (values (1, 'edge', '203.0.113.1/32', 3, 0), (2, 'edge', '203.0.113.1/32', 4, 1),
              (1, 'edge', '203.0.113.2/32', 5, 0), (3, 'edge', '203.0.113.2/32', 100, 16),
-             (4, 'behind', '203.0.113.1/32', 7, 0))
+             (4, 'behind', '203.0.113.3/32', 7, 0))
      as t(agent, listener, client, live, ago);
 ";
         api.store.execute(sql).await;
         api.apply(
             "
-listeners:
-- { name: edge, role: balancer, bind: ':443', pool: p }
-- { name: behind, role: balancer, bind: ':444', pool: p, accept_proxy: balancers }
+listeners: [{ name: edge, role: balancer, bind: ':443', pool: p }]
 pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
 ",
         )

@@ -3,6 +3,7 @@
 
 import { lazy, Suspense } from "react";
 import type { Series } from "../api/types";
+import { ChartBoundary } from "./chart-boundary";
 import { chartSummary, lineColor } from "./chart-data";
 import classes from "./time-chart.module.css";
 
@@ -55,9 +56,11 @@ export function TimeChart(props: TimeChartProps) {
             No figures yet. The first come within seconds of a report.
           </p>
         ) : (
-          <Suspense fallback={null}>
-            <Canvas {...props} height={height} />
-          </Suspense>
+          <ChartBoundary>
+            <Suspense fallback={null}>
+              <Canvas {...props} height={height} />
+            </Suspense>
+          </ChartBoundary>
         )}
       </div>
     </figure>

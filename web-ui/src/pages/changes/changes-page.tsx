@@ -84,7 +84,7 @@ function revisionColumns(
       sort: (one) => one.number,
       cell: (one) => (
         <>
-          <Link to={`/changes/${one.number}`} className="num">
+          <Link to={`/changes/${one.number}`} className={classes.number}>
             {count(one.number)}
           </Link>
           {one.number === current && <span className="dim"> current</span>}

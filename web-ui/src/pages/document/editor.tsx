@@ -111,7 +111,10 @@ export default function Editor({ value, onChange, readOnly, lines, goTo }: Edito
           writable.current.of(EditorState.readOnly.of(false)),
           // Tab moves on, as everywhere: nobody is trapped in here.
           keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap]),
-          EditorView.contentAttributes.of({ "aria-label": "The document, as YAML" }),
+          EditorView.contentAttributes.of({
+            "aria-label": "The document, as YAML",
+            tabindex: "0",
+          }),
           EditorView.lineWrapping,
           EditorView.updateListener.of((update) => {
             if (update.docChanged) changed.current(update.state.doc.toString());
