@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -61,6 +62,12 @@ impl Pki {
         self.issue_with(&KeyPair::generate().expect("P-256 keys can be made"), names)
     }
 
+    /// One that ends so soon.
+    pub fn issue_for(&self, names: &[&str], lifetime: Duration) -> Issued {
+        let key = KeyPair::generate().expect("P-256 keys can be made");
+        self.issue_until(&key, names, Some(SystemTime::now() + lifetime))
+    }
+
     /// The same with an RSA key.
     pub fn issue_rsa(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("RSA keys can be made");
@@ -68,6 +75,10 @@ impl Pki {
     }
 
     fn issue_with(&self, key: &KeyPair, names: &[&str]) -> Issued {
+        self.issue_until(key, names, None)
+    }
+
+    fn issue_until(&self, key: &KeyPair, names: &[&str], end: Option<SystemTime>) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let common_name = names.first().cloned().unwrap_or_default();
         let mut params = CertificateParams::new(names).expect("names of tests are names");
@@ -79,6 +90,9 @@ impl Pki {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         params.use_authority_key_identifier_extension = true;
+        if let Some(end) = end {
+            params.not_after = end.into();
+        }
         let certificate = params
             .signed_by(key, &self.issuer)
             .expect("the values are complete");

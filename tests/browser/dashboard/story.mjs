@@ -11,7 +11,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { launch } from "../chromium.mjs";
 
@@ -29,13 +29,16 @@ export async function story(tell) {
   const director = await Director.reach(config.director);
   const browser = await launch();
   const problems = [];
+  const told = new Told(config, director, browser, problems);
   try {
-    const told = new Told(config, director, browser, problems);
     await told.begin();
     await tell(told);
     await told.settle();
   } catch (error) {
     problems.push(error.stack ?? String(error));
+    // For whoever reads why.
+    const path = join(config.screenshots, `failed-${basename(process.argv[1], ".mjs")}.png`);
+    await told.page?.screenshot({ path, fullPage: true }).catch(() => {});
   } finally {
     await browser.close();
   }
@@ -107,6 +110,58 @@ class Told {
     await this.page.evaluate(() => new Promise((done) => requestAnimationFrame(() => done())));
   }
 
+  // Presses a control: with the mouse, or by walking to it with Tab and pressing Enter.
+  async press(control) {
+    await control.waitFor();
+    if (this.config.hand === "mouse") return control.click();
+    await this.walkTo(control);
+    await this.page.keyboard.press("Enter");
+  }
+
+  // Ticks a box, likewise.
+  async tick(box) {
+    await box.waitFor();
+    if (this.config.hand === "mouse") return box.check();
+    await this.walkTo(box);
+    await this.page.keyboard.press("Space");
+    expect("the box", await box.isChecked(), true);
+  }
+
+  // Writes into a field in place of what is there.
+  async write(field, text) {
+    await field.waitFor();
+    if (this.config.hand === "mouse") await field.click();
+    else await this.walkTo(field);
+    await this.page.keyboard.press("ControlOrMeta+A");
+    await this.page.keyboard.insertText(text);
+  }
+
+  // An entry of a menu that `control` opens.
+  async choose(control, entry) {
+    await this.press(control);
+    const item = this.page.getByRole("menuitem", { name: entry });
+    await item.waitFor();
+    if (this.config.hand === "mouse") return item.click();
+    for (let step = 0; step < 12; step += 1) {
+      if (await focused(item)) return this.page.keyboard.press("Enter");
+      await this.page.keyboard.press("ArrowDown");
+    }
+    throw new Error(`the arrows do not reach ${entry}`);
+  }
+
+  // Tab, as often as it takes: what cannot be reached by it is not there for everybody.
+  async walkTo(control) {
+    for (let step = 0; step < 150; step += 1) {
+      if (await focused(control)) return;
+      await this.page.keyboard.press("Tab");
+    }
+    throw new Error(`Tab does not reach ${control}`);
+  }
+
+  dialog(name) {
+    return this.page.getByRole("dialog", { name });
+  }
+
   // Until the page has what it asked for: the stream of events never ends.
   async quiet() {
     await until("answers to what the page asked", async () => {
@@ -149,6 +204,7 @@ class Told {
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
         await ready();
+        await this.charts();
         await this.settle();
         const path = join(this.config.screenshots, `${name}-${colorScheme}-${width}.png`);
         await page.screenshot({ path, fullPage: true });
@@ -157,6 +213,15 @@ class Told {
     }
     await page.setViewportSize({ width: 1280, height: 860 });
     await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+  }
+
+  // The first chart of a visit brings its own code.
+  charts() {
+    return this.page.waitForFunction(() =>
+      [...document.querySelectorAll("figure > div[aria-hidden=true]")].every((box) =>
+        box.querySelector(".uplot, p"),
+      ),
+    );
   }
 
   async #examine(what) {
@@ -173,6 +238,10 @@ class Told {
       for (const node of nodes) this.problems.push(`${what}: ${id} ${node.target} ${node.html}`);
     }
   }
+}
+
+function focused(control) {
+  return control.evaluate((element) => element === document.activeElement);
 }
 
 export function expect(what, found, wanted) {

@@ -52,7 +52,8 @@ export function stateColor(state: StateName): string {
 
 interface Props {
   state: StateName;
-  /** Says more than the state's own word: "terminator-a: down, connection refused". */
+  /** Says more than the state's own word: "terminator-a: down, connection refused"; empty where
+   * the words beside it say all. */
   title?: string;
   /** Writes the word beside the mark; the mark is then silent. */
   word?: boolean | string;
@@ -69,7 +70,7 @@ export function StateMark({ state, title, word, size = 12 }: Props) {
       height={size}
       className={classes.mark}
       data-tone={look.tone}
-      {...(word ? { "aria-hidden": true } : { role: "img", "aria-label": label })}
+      {...(word || label === "" ? { "aria-hidden": true } : { role: "img", "aria-label": label })}
     >
       <title>{label}</title>
       <ShapeOf shape={look.shape} />

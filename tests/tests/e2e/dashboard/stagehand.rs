@@ -2,33 +2,73 @@
 //! who work at the same time.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tidegate_tests::agent::program;
 use tidegate_tests::browser::Story;
+use tidegate_tests::child::{Child, Extras};
+use tidegate_tests::client::shown_certificate;
 use tidegate_tests::crowd::Crowd;
+use tidegate_tests::node::NodeApp;
+use tidegate_tests::pki::Issued;
 use tidegate_tests::rest::Body;
 use tidegate_tests::stage::HOST;
 use tidegate_tests::{Agent, Steered};
+use tokio::net::TcpStream;
+
+/// How a story does what can be done in two ways.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hand {
+    Mouse,
+    Keyboard,
+}
 
 /// A fleet, and who does to it what a story asks.
 pub(crate) struct Stagehand {
-    pub(crate) fleet: Steered,
+    fleet: Steered,
     crowd: Option<Crowd>,
+    /// What pasted lines have started, and the apps beside it.
+    pasted: Vec<Child>,
+    apps: Vec<NodeApp>,
 }
 
 impl Stagehand {
     /// Tells a story before this fleet.
     pub(crate) async fn tell(name: &str, fleet: Steered) {
+        Self::tell_with(name, fleet, Hand::Mouse).await;
+    }
+
+    /// Tells it by mouse or by keyboard alone.
+    pub(crate) async fn tell_with(name: &str, fleet: Steered, hand: Hand) {
+        let net = &fleet.stage.net;
+        let pki = &fleet.stage.pki;
+        let pem = |issued: &Issued| json!({ "chain": issued.chain, "key": issued.private_key });
         let config = json!({
+            "hand": format!("{hand:?}").to_lowercase(),
             "agents": {
-                "balancer": fleet.stage.net.balancer(),
-                "terminators": [fleet.stage.net.terminator(0), fleet.stage.net.terminator(1)],
+                "balancer": net.balancer(),
+                "terminators": [net.terminator(0), net.terminator(1)],
+                "next": net.terminator(2),
             },
+            "clients": (0..4).map(|index| net.client(index)).collect::<Vec<IpAddr>>(),
             "certificate": HOST,
+            "pem": {
+                "successor": pem(&pki.issue(&[HOST, "www.localhost"])),
+                "other": pem(&pki.issue(&["other.localhost"])),
+                "short": pem(&pki.issue_for(&["short.localhost"], Duration::from_secs(5 * 3600))),
+            },
         });
         let story = Story::begin(name, &fleet.stage, &fleet.control_plane, config).await;
-        let mut hand = Self { fleet, crowd: None };
+        let mut hand = Self {
+            fleet,
+            crowd: None,
+            pasted: Vec::new(),
+            apps: Vec::new(),
+        };
         story
             .tell(async |what, asked| hand.does(what, asked).await)
             .await;
@@ -43,6 +83,9 @@ impl Stagehand {
             "control plane" => self.control_plane(asked).await,
             "agent" => self.agent(asked).await,
             "app" => self.app(asked).await,
+            "served" => self.served().await,
+            "accepts" => self.accepts(asked).await,
+            "paste" => self.paste(asked).await,
             _ => panic!("no stagehand does {what}"),
         }
     }
@@ -131,6 +174,46 @@ impl Stagehand {
             "toggle health" => app.toggle_health(),
             other => panic!("an app is not to {other}"),
         }
+        Value::Null
+    }
+
+    /// The DNS names in the certificate that clients of the edge see.
+    async fn served(&self) -> Value {
+        let client = self.fleet.stage.client(0);
+        let stream = client.tls(self.fleet.edge(), HOST).await;
+        let leaf = shown_certificate(&stream.expect("the edge serves"));
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).expect("a certificate");
+        let names = leaf.subject_alternative_name().ok().flatten();
+        let names = names.map_or_else(Vec::new, |names| {
+            let names = names.value.general_names.iter();
+            names.map(ToString::to_string).collect::<Vec<_>>()
+        });
+        json!(names)
+    }
+
+    /// Whether the balancer accepts connections on a port.
+    async fn accepts(&self, asked: &Value) -> Value {
+        let port = asked["port"].as_u64().expect("a port");
+        let port = u16::try_from(port).expect("a port");
+        let at = SocketAddr::new(self.fleet.stage.net.balancer(), port);
+        json!(TcpStream::connect(at).await.is_ok())
+    }
+
+    /// Somebody pastes a line on the next machine, where two apps run. Word for word: the
+    /// shell only knows where the program is, and that all machines here are one.
+    async fn paste(&mut self, asked: &Value) -> Value {
+        self.apps = self.fleet.apps(2, "c").await;
+        let address = self.fleet.stage.net.terminator(2);
+        let state = self.fleet.state_of(address);
+        let script = format!(
+            "tidegate_agent={}; tidegate-agent() {{ \"$tidegate_agent\" \"$@\" --address {address}; }}\n{}\n",
+            program("tidegate-agent").display(),
+            text(asked, "line").replace("/var/lib/tidegate-agent", &state.display().to_string()),
+        );
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(script);
+        let child = Child::spawn("the pasted line", shell, Extras::default());
+        self.pasted.push(child.expect("there is a shell"));
         Value::Null
     }
 }

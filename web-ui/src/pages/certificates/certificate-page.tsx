@@ -150,7 +150,7 @@ function Actions({ certificate, etag }: { certificate: Certificate; etag: string
         previewKey={[name, etag]}
         read={() =>
           used_by.length > 0
-            ? Promise.resolve(undefined)
+            ? Promise.resolve(null)
             : deleteCertificate(name, { dryRun: true, etag })
         }
         describe={() => (

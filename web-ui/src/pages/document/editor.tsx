@@ -116,6 +116,18 @@ export default function Editor({ value, onChange, readOnly, lines, goTo }: Edito
             tabindex: "0",
           }),
           EditorView.lineWrapping,
+          // The browser keeps the style of what is typed over in an attribute, which the
+          // policy forbids: the editor replaces it itself.
+          EditorView.domEventHandlers({
+            beforeinput: (event, editor) => {
+              const typed = event.inputType === "insertText" ? event.data : null;
+              if (typed === null || editor.state.selection.main.empty || editor.state.readOnly)
+                return false;
+              event.preventDefault();
+              editor.dispatch(editor.state.replaceSelection(typed), { userEvent: "input.type" });
+              return true;
+            },
+          }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) changed.current(update.state.doc.toString());
           }),

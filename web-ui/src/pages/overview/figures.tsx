@@ -85,13 +85,16 @@ function CertificateFigure({ status }: { status: Status | undefined }) {
   const now = useNow();
   const first = status?.certificates.toSorted((a, b) => a.not_after.localeCompare(b.not_after))[0];
   const days = first && daysUntil(Date.parse(first.not_after), now);
+  const years = Math.floor((days ?? 0) / 365);
+  const far = years > 2;
   const tone =
     days === undefined || days >= SOON_DAYS ? undefined : days < URGENT_DAYS ? "down" : "warn";
   return (
     <Figure
       label="Next certificate's end"
-      value={days === undefined ? undefined : days < 0 ? "over" : count(days)}
-      {...(days !== undefined && days >= 0 && { unit: days === 1 ? "day" : "days" })}
+      value={days === undefined ? undefined : days < 0 ? "over" : count(far ? years : days)}
+      {...(days !== undefined &&
+        days >= 0 && { unit: far ? "years" : days === 1 ? "day" : "days" })}
       about={
         first ? <span className="mono">{first.name}</span> : status && "No certificates uploaded"
       }
