@@ -22,7 +22,7 @@ const ENDS_NOW: Duration = Duration::days(1);
 /// A backend that is out of use for longer may have been forgotten.
 pub(crate) const LONG: Duration = Duration::days(1);
 /// Characters of what others said.
-const QUOTED: usize = 160;
+const QUOTED: usize = 300;
 
 /// What is known of the fleet.
 pub(crate) struct Known {

@@ -40,12 +40,12 @@ pub(super) fn text(home: &Home, at: &Addresses, app: &App) -> String {
     let curl = format!("curl --cacert {dir}/ca.pem");
     format!(
         "
-Open       {url}/
-           Your browser asks once about the certificate: a local authority signed it,
-           {dir}/ca.pem
-REST       {rest}/api/v1/status
-           token {dir}/control-plane/admin.token
-           authority {dir}/control-plane/ca.pem
+Dashboard  {rest}/
+           Log in with the token in {dir}/control-plane/admin.token
+           Your browser asks once about each certificate: local authorities signed them,
+           {dir}/control-plane/ca.pem and {dir}/ca.pem
+App        {url}/
+REST       {rest}/api/v1/status, with the dashboard's token and authority
 State      {dir}
            Logs are in logs/, and what the lines above say is in dev.json.
 
