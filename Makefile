@@ -39,6 +39,7 @@ ui: web-ui/dist/index.html ## Build the dashboard, which the control plane embed
 # Only when something has changed: another dashboard is another control plane.
 web-ui/dist/index.html: docs/openapi.json $(shell find web-ui/src web-ui/public web-ui/scripts -type f ! -name schema.d.ts) \
 		$(wildcard web-ui/*.json web-ui/*.ts web-ui/index.html)
+	@scripts/setup ui
 	cd web-ui && npm run --silent build
 
 .PHONY: build
