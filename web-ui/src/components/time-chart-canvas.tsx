@@ -76,7 +76,7 @@ function options(
     cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
     scales: {
       // The first minutes are not the whole width: that would look like an hour.
-      x: { range: (_, from, to) => [Math.min(from, to - SHORTEST_S), to] },
+      x: { range: (plot) => timeRange(plot.data[0]) },
       y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] },
     },
     axes: [
@@ -101,6 +101,12 @@ function options(
     ],
     plugins: [tip(format)],
   };
+}
+
+/** Of one point the library knows no range. */
+function timeRange(times: ArrayLike<number>): [number, number] {
+  const to = times[times.length - 1] ?? Date.now() / 1000;
+  return [Math.min(times[0] ?? to, to - SHORTEST_S), to];
 }
 
 /** A canvas knows no CSS variables. */

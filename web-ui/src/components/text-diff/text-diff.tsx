@@ -37,9 +37,9 @@ export function TextDiff({ before, after, names }: Props) {
         </caption>
         <colgroup>
           <col className={classes.number} />
-          <col />
-          <col className={classes.number} />
           {!unified && <col />}
+          <col className={classes.number} />
+          <col />
         </colgroup>
         <thead className="hidden">
           <tr>

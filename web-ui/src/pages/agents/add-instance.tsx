@@ -104,6 +104,7 @@ function TokenForm({ role: first, onMade, onClose }: FormProps) {
       <div>
         <TextInput
           label="Labels"
+          data-autofocus
           description="Which listeners it serves hangs on them, and so which keys it gets."
           placeholder="tier=edge, zone=a"
           value={labels}
