@@ -124,11 +124,14 @@ pub(super) async fn read_revision(
     Place(number): Place<u64>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = api.store.revision(number).await?;
-    let (info, document) = found.ok_or_else(|| missing(number))?;
     if config::wants_yaml(&headers) {
+        // As people write it: stored, the fields of a resource have no order.
+        let both = api.store.two_revisions(0, number).await?;
+        let (_, document) = both.ok_or_else(|| missing(number))?;
         return config::yaml(&document, &ETag::of(&document));
     }
+    let found = api.store.revision(number).await?;
+    let (info, document) = found.ok_or_else(|| missing(number))?;
     let whole = Tagged::of(&RevisionDocument {
         info: info.into(),
         document,
@@ -209,6 +212,7 @@ fn missing(number: u64) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
     use serde_json::json;
 
     use super::super::testing::{Fixture, delete, get, post, put};
@@ -320,5 +324,19 @@ pools: [{ name: p, backends: [{ address: ':2' }] }]
             1,
             "it can still be read"
         );
+    }
+
+    #[tokio::test]
+    async fn a_revision_as_yaml_is_written_as_the_document_was() {
+        let api = Fixture::new().await;
+        api.apply("pools: [{ name: a, backends: [{ address: ':1', weight: 3 }] }]")
+            .await;
+        let yaml = |path: &str| get(path).with(header::ACCEPT, "application/yaml");
+        let then = api.ask(yaml("/revisions/1")).await;
+        let now = api.ask(yaml("/config")).await;
+        assert_eq!(then.headers[header::CONTENT_TYPE], "application/yaml");
+        assert_eq!(then.body, now.body);
+        assert!(then.body.starts_with(b"listeners:"));
+        assert_eq!(api.ask(yaml("/revisions/9")).await.problem(), "not-found");
     }
 }
