@@ -21,13 +21,13 @@ import { arrival, joinLine, linkAddress, readLabels, suggestedLabels } from "./j
 
 interface Props {
   opened: boolean;
-  /** What it begins with. */
-  role: Role;
+  /** The role it begins with. */
+  begins: Role;
   agents: Agent[];
   onClose: () => void;
 }
 
-export function AddInstance({ opened, role, agents, onClose }: Props) {
+export function AddInstance({ opened, begins, agents, onClose }: Props) {
   const [made, setMade] = useState<NewJoinToken>();
   useFocusReturn(opened);
   const close = () => {
@@ -48,7 +48,7 @@ export function AddInstance({ opened, role, agents, onClose }: Props) {
       {made ? (
         <Arrival token={made} agents={agents} onClose={close} />
       ) : (
-        <TokenForm role={role} onMade={setMade} onClose={close} />
+        <TokenForm begins={begins} onMade={setMade} onClose={close} />
       )}
     </Modal>
   );
@@ -60,15 +60,15 @@ const ROLES = [
 ] as const;
 
 interface FormProps {
-  role: Role;
+  begins: Role;
   onMade: (token: NewJoinToken) => void;
   onClose: () => void;
 }
 
-function TokenForm({ role: first, onMade, onClose }: FormProps) {
+function TokenForm({ begins, onMade, onClose }: FormProps) {
   const listeners = useQuery(listenersQuery);
   const client = useQueryClient();
-  const [role, setRole] = useState<Role>(first);
+  const [role, setRole] = useState<Role>(begins);
   const suggested = suggestedLabels(listeners.data ?? [], role);
   const [written, setWritten] = useState<string>();
   const labels = written ?? suggested[0] ?? "";

@@ -125,7 +125,7 @@ export default function AgentsPage() {
       <JoinTokens agents={agents.data} />
       <AddInstance
         opened={adding !== ""}
-        role={adding === "terminator" ? "terminator" : "balancer"}
+        begins={adding === "terminator" ? "terminator" : "balancer"}
         agents={agents.data ?? []}
         onClose={() => setAdding("")}
       />

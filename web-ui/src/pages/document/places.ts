@@ -69,7 +69,9 @@ export function syntaxMistakes(text: string): Mark[] {
  * lines.
  */
 export function merged(base: string, mine: string, theirs: string): string | undefined {
-  const patched = applyPatch(theirs, createPatch("document", base, mine));
+  // One line around a change tells where it belongs; more would only refuse neighbours.
+  const patch = createPatch("document", base, mine, undefined, undefined, { context: 1 });
+  const patched = applyPatch(theirs, patch);
   return patched === false ? undefined : patched;
 }
 
