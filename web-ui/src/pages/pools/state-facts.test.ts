@@ -58,7 +58,7 @@ describe("what a state comes to", () => {
 
   it("says how fast a pace closes them", () => {
     expect(facts({ pace: { within: "10m" } })[0]).toContain("spread over 10m");
-    expect(facts({ pace: { per_second: 5 } })[0]).toContain("about 5 seconds");
+    expect(facts({ pace: { per_second: 5 } })[0]).toContain("about 8 seconds");
   });
 
   it("counts on one agent alone", () => {

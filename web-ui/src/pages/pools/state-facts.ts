@@ -53,13 +53,18 @@ export function connectionsOf(
   remaining: BackendState["remaining"][],
   agent: string,
 ): { connections: number; agents: number } {
-  const rows = remaining
-    .flatMap((one) => one.agents)
-    .filter((row) => row.connections > 0 && (agent === "" || row.agent === agent));
+  const rows = rowsOf(remaining, agent);
   return {
     connections: rows.reduce((sum, row) => sum + row.connections, 0),
     agents: new Set(rows.map((row) => row.agent)).size,
   };
+}
+
+/** A backend's connections on one agent each, where there are any. */
+function rowsOf(remaining: BackendState["remaining"][], agent: string) {
+  return remaining
+    .flatMap((one) => one.agents)
+    .filter((row) => row.connections > 0 && (agent === "" || row.agent === agent));
 }
 
 function readyFact({ names, backends, agent }: StateChange): Fact {
@@ -82,7 +87,9 @@ function liveFact({ remaining, agent, pace }: StateChange): Fact {
     return { mark: "drain", text: `${live} end by themselves; none is closed.` };
   if ("within" in pace)
     return { mark: "drain", text: `${live} are closed, spread over ${pace.within} from now.` };
-  const seconds = Math.ceil(connections / (pace.per_second * agents));
+  // Each agent closes its own at that rate: the one that has most is the last to end.
+  const most = Math.max(...rowsOf(remaining, agent).map((row) => row.connections));
+  const seconds = Math.ceil(most / pace.per_second);
   return {
     mark: "drain",
     text: `${live} are closed, ${pace.per_second} a second on each: about ${counted(seconds, "second")}.`,
