@@ -149,7 +149,7 @@ function Form<Resource extends object>(props: Props<Resource>) {
           <Button
             data-autofocus
             loading={done.isPending}
-            disabled={!shown.data.changed}
+            disabled={!shown.data.changed || unreadable !== undefined}
             onClick={() => done.mutate(resource)}
           >
             Apply
