@@ -189,7 +189,8 @@ export function appliedWords(commit: Commit): string {
   const { failed, pending, offline } = applied;
   const others = [
     failed.length > 0 && `${counted(failed.length, "agent")} cannot run it`,
-    pending.length > 0 && `${counted(pending.length, "agent")} has not answered`,
+    pending.length > 0 &&
+      `${counted(pending.length, "agent")} ${pending.length === 1 ? "has" : "have"} not answered`,
     offline.length > 0 && `${counted(offline.length, "agent")} offline`,
   ].filter((words) => words !== false);
   const runs = `Revision ${commit.revision} runs on ${counted(applied.applied.length, "agent")}`;

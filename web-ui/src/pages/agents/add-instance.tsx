@@ -83,17 +83,15 @@ function TokenForm({ begins, onMade, onClose }: FormProps) {
         uses: Number(uses),
         expires_in: expires.trim(),
       }),
-    onSuccess: (token) => {
-      void client.invalidateQueries({ queryKey: joinTokensQuery.queryKey });
-      onMade(token);
-    },
+    onSuccess: () => client.invalidateQueries({ queryKey: joinTokensQuery.queryKey }),
   });
   const wrong = splitProblem(make.error, (pointer) =>
     ["/labels", "/uses", "/expires_in"].find((field) => pointer.startsWith(field)),
   );
   const send = (event: FormEvent) => {
     event.preventDefault();
-    if (read !== undefined) make.mutate();
+    // Who has closed the dialog meanwhile is shown no token.
+    if (read !== undefined) make.mutate(undefined, { onSuccess: onMade });
   };
   return (
     <form className={classes.form} onSubmit={send}>

@@ -2,7 +2,7 @@
 // page shows only that there is one.
 
 import { Button, Textarea } from "@mantine/core";
-import { type DragEvent, useId, useRef } from "react";
+import { type DragEvent, useId, useRef, useState } from "react";
 import { bytes } from "../../format/bytes";
 import classes from "./certificates.module.css";
 
@@ -23,9 +23,11 @@ const MOST_BYTES = 256 * 1024;
 export function PemInput({ label, value, onChange, error, help, secret = false }: Props) {
   const file = useRef<HTMLInputElement>(null);
   const id = useId();
+  const [tooLarge, setTooLarge] = useState(false);
   const read = async (chosen: File | null | undefined) => {
     if (!chosen) return;
-    onChange(chosen.size > MOST_BYTES ? "too large to be PEM" : await chosen.text());
+    setTooLarge(chosen.size > MOST_BYTES);
+    onChange(chosen.size > MOST_BYTES ? "" : await chosen.text());
     // The same file may be chosen again.
     if (file.current) file.current.value = "";
   };
@@ -34,6 +36,7 @@ export function PemInput({ label, value, onChange, error, help, secret = false }
     void read(event.dataTransfer.files[0]);
   };
   const taken = secret && value !== "";
+  const wrong = tooLarge && value === "" ? "This file is too large to be PEM." : error;
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: dropping is a shortcut for the button below
     <div className={classes.pem} onDragOver={(event) => event.preventDefault()} onDrop={drop}>
@@ -45,14 +48,14 @@ export function PemInput({ label, value, onChange, error, help, secret = false }
           autosize
           minRows={2}
           value={`A key of ${bytes(value.length)} is at hand. It is not shown.`}
-          {...(error !== undefined && { error })}
+          {...(wrong !== undefined && { error: wrong })}
         />
       ) : (
         <Textarea
           id={id}
           label={label}
           {...(help !== undefined && { description: help })}
-          {...(error !== undefined && { error })}
+          {...(wrong !== undefined && { error: wrong })}
           placeholder="-----BEGIN …"
           autosize
           minRows={secret ? 2 : 4}

@@ -7,7 +7,21 @@ import { beforeEach, expect, it, vi } from "vitest";
 import { uploadCertificate } from "../../api/queries/certificates";
 import { UploadDialog } from "./upload-dialog";
 
-vi.mock("../../api/queries/certificates", () => ({ uploadCertificate: vi.fn() }));
+vi.mock("../../api/queries/certificates", () => ({
+  uploadCertificate: vi.fn(),
+  certificatesQuery: {
+    queryKey: ["certificates"],
+    queryFn: () => [
+      {
+        name: "old",
+        used_by: ["tls"],
+        held_by: ["a", "b"],
+        dns_names: [],
+        not_after: "2026-12-01T00:00:00Z",
+      },
+    ],
+  },
+}));
 
 const upload = vi.mocked(uploadCertificate);
 const KEY = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n";
@@ -75,13 +89,29 @@ it("looks at what is in it first, suggests a name, then uploads", async () => {
   await paste();
   await userEvent.click(screen.getByRole("button", { name: "Show what changes" }));
   expect(await screen.findByDisplayValue("play.example.com")).toBeTruthy();
-  expect(upload).toHaveBeenLastCalledWith("new", "chain", KEY, { dryRun: true, etag: undefined });
+  const dryRun = { dryRun: true, etag: undefined };
+  expect(upload.mock.calls).toEqual([
+    ["new", "chain", KEY, dryRun],
+    ["play.example.com", "chain", KEY, dryRun],
+  ]);
   await userEvent.click(screen.getByRole("button", { name: "Upload" }));
   await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
   expect(upload).toHaveBeenLastCalledWith("play.example.com", "chain", KEY, {
     etag: undefined,
     wait: true,
   });
+});
+
+it("asks for another look under another name, and says whom that replaces", async () => {
+  await paste();
+  await userEvent.click(screen.getByRole("button", { name: "Show what changes" }));
+  await screen.findByRole("button", { name: "Upload" });
+  await userEvent.clear(screen.getByLabelText("Name"));
+  await userEvent.type(screen.getByLabelText("Name"), "old");
+  expect(screen.queryByRole("button", { name: "Upload" })).toBeNull();
+  await userEvent.click(screen.getByRole("button", { name: "Show what changes" }));
+  expect(await screen.findByText(/2 agents get it, for tls/)).toBeTruthy();
+  expect(upload).toHaveBeenLastCalledWith("old", "chain", KEY, { dryRun: true, etag: undefined });
 });
 
 it("has forgotten the key when it is opened again", async () => {

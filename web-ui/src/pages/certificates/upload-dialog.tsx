@@ -2,11 +2,11 @@
 // it, then it is done. The key leaves the page once, and is forgotten with the dialog.
 
 import { Button, Modal, TextInput } from "@mantine/core";
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { isProblem, splitProblem } from "../../api/problem";
-import { uploadCertificate } from "../../api/queries/certificates";
-import type { Certificate, UploadCommit } from "../../api/types";
+import { certificatesQuery, uploadCertificate } from "../../api/queries/certificates";
+import type { Certificate } from "../../api/types";
 import { useNotices } from "../../components/notices";
 import { ProblemAlert } from "../../components/problem-alert";
 import { appliedWords } from "../../components/resource-form/resource-form";
@@ -45,26 +45,32 @@ export function UploadDialog(props: Props) {
 const FIELDS = ["/chain", "/private_key"];
 
 function Form({ replaces, onClose, onDone }: Props) {
-  const [written, setWritten] = useState<string>();
+  const [name, setName] = useState(replaces?.certificate.name ?? "");
   const [chain, setChain] = useState("");
   const [key, setKey] = useState("");
+  const certificates = useQuery(certificatesQuery);
   const { notify } = useNotices();
   const now = useNow();
-  const before = replaces?.certificate;
+  const before = replaces?.certificate ?? certificates.data?.find((one) => one.name === name);
+  const etag = replaces?.etag;
   const shown = useMutation({
-    mutationFn: ({ name }: { name: string }) =>
-      uploadCertificate(name, chain, key, { dryRun: true, etag: replaces?.etag }),
+    mutationFn: async () => {
+      // Without a name, first what is in it: that suggests one.
+      const commit = await uploadCertificate(name || "new", chain, key, { dryRun: true, etag });
+      const suggested = name || suggestedName(commit.uploaded.dns_names);
+      if (name !== "" || suggested === "") return commit;
+      setName(suggested);
+      return uploadCertificate(suggested, chain, key, { dryRun: true, etag });
+    },
   });
-  const suggested = shown.data ? suggestedName(shown.data.uploaded.dns_names) : "";
-  const name = before?.name ?? written ?? suggested;
   const done = useMutation({
-    mutationFn: () => uploadCertificate(name, chain, key, { etag: replaces?.etag, wait: true }),
+    mutationFn: () => uploadCertificate(name, chain, key, { etag, wait: true }),
     onSuccess: (commit) => {
       setKey("");
       onClose();
       notify({
         text: commit.changed
-          ? `${name} is uploaded. ${appliedOf(commit)}`
+          ? `${name} is uploaded. ${appliedWords(commit)}`
           : `${name} was here already.`,
       });
       onDone?.(name);
@@ -78,13 +84,24 @@ function Form({ replaces, onClose, onDone }: Props) {
   };
   const send = (event: FormEvent) => {
     event.preventDefault();
-    // Whatever it will be called: this looks at what is in it.
-    shown.mutate({ name: name || "new" });
+    shown.mutate();
   };
   return (
     <form className={classes.form} onSubmit={send} noValidate>
       {error && (wrong.rest.length > 0 || !isProblem(error, 422)) && (
         <ProblemAlert error={error} places={wrong.rest} focus />
+      )}
+      {!replaces && (
+        <TextInput
+          label="Name"
+          description="What listeners call it."
+          placeholder="its first DNS name"
+          value={name}
+          onChange={(event) => {
+            setName(event.currentTarget.value);
+            forget();
+          }}
+        />
       )}
       <PemInput
         label="Chain"
@@ -109,14 +126,6 @@ function Form({ replaces, onClose, onDone }: Props) {
       />
       {shown.data && (
         <div className={classes.shown} aria-live="polite">
-          {!before && (
-            <TextInput
-              label="Name"
-              description="What listeners call it."
-              value={name}
-              onChange={(event) => setWritten(event.currentTarget.value)}
-            />
-          )}
           <ul className={classes.facts}>
             {uploadFacts(shown.data, before, before?.held_by.length ?? 0, now).map(
               ({ mark, text }) => (
@@ -148,14 +157,10 @@ function Form({ replaces, onClose, onDone }: Props) {
             disabled={!shown.data.changed || name === ""}
             onClick={() => done.mutate()}
           >
-            {before ? "Replace" : "Upload"}
+            {replaces ? "Replace" : "Upload"}
           </Button>
         )}
       </div>
     </form>
   );
-}
-
-function appliedOf(commit: UploadCommit): string {
-  return appliedWords(commit);
 }

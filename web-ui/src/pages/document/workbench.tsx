@@ -129,7 +129,8 @@ export function Workbench({ read, readAgain }: Props) {
         <Editor
           value={text}
           onChange={change}
-          readOnly={forbidden !== undefined}
+          // What is typed while it is applied would be on top of nothing.
+          readOnly={forbidden !== undefined || applied.isPending}
           lines={lines}
           goTo={goTo}
         />
@@ -185,7 +186,13 @@ export function Workbench({ read, readAgain }: Props) {
           Tab leaves the editor. Ctrl-F searches. What is typed survives a reload.
         </span>
       </div>
-      {error && marks.length === 0 && <ProblemAlert error={error} focus />}
+      {error && marks.length === 0 && (
+        <ProblemAlert
+          error={error}
+          focus
+          {...(isProblem(error, 412) && { onRetry: () => void readAgain() })}
+        />
+      )}
       {marks.length > 0 && <Mistakes marks={marks} onGo={(line) => setGoTo({ line })} />}
       {tried.data && <WouldChange commit={tried.data} base={base} text={text} />}
       {applied.data && <AppliedOn commit={applied.data} />}

@@ -92,9 +92,20 @@ export function StateDialog({ pool, names, state, backends, agents, onClose }: P
       )}
       act={async (shown) => {
         // One after the other: each takes the number that the next is planned on.
-        for (const { name, read } of shown)
-          await sayBackendState(pool, name, saying, { etag: read.etag, wait: true });
-        return shown.length;
+        let done = 0;
+        try {
+          for (const { name, read } of shown) {
+            await sayBackendState(pool, name, saying, { etag: read.etag, wait: true });
+            done += 1;
+          }
+        } finally {
+          if (done > 0 && done < shown.length)
+            notify({
+              text: `Done for ${done} of ${shown.length}: ${shown[done]?.name} was refused.`,
+              tone: "warning",
+            });
+        }
+        return done;
       }}
       onDone={() => notify({ text: `${VERB[state]}: ${what}.` })}
     >
