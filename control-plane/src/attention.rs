@@ -4,11 +4,11 @@
 //! To add a kind of trouble: a function that pushes its [`Item`]s, called in [`of`],
 //! and a row in the table of the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use serde::Serialize;
 use tidegate_core::document::{Document, Name};
-use tidegate_core::plan;
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
@@ -248,17 +248,32 @@ fn pool_trouble(pool: &PoolNode) -> Option<Item> {
 
 /// One item for each backend, on however many agents.
 fn backends_out(known: &Known, items: &mut Vec<Item>) {
+    // Once for all: there may be thousands of each.
+    let sums: HashMap<(&str, &str), SeenCounts> = known
+        .sights
+        .backends
+        .iter()
+        .map(|(pool, backend, counts)| ((pool.as_str(), backend.as_str()), *counts))
+        .collect();
+    let agents: HashMap<String, IpAddr> = known
+        .sights
+        .fleet
+        .iter()
+        .map(|agent| (agent.id.to_string(), agent.address))
+        .collect();
     let mut grouped: BTreeMap<(&str, &str, bool), Vec<&BackendOut>> = BTreeMap::new();
     for row in &known.out {
         let key = (row.of.pool.as_str(), row.of.backend.as_str(), row.ejected);
         grouped.entry(key).or_default().push(row);
     }
     for ((pool, backend, ejected), rows) in grouped {
-        let sums = known.sights.backends.iter();
-        let sum = sums.filter(|(p, b, _)| p == pool && b == backend);
-        let sum = sum.fold(SeenCounts::default(), |sum, (.., one)| sum.plus(*one));
+        let sum = sums.get(&(pool, backend)).copied().unwrap_or_default();
         let all = sum.up + sum.down + sum.ejected + sum.drained;
-        let shown = shown(backend, &known.sights.fleet);
+        // As people know it: a discovered one by its agent's address.
+        let shown = agents.get(backend).map_or_else(
+            || backend.to_owned(),
+            |address| format!("The agent at {address}"),
+        );
         let on = format!("on {} of {all} agents", rows.len());
         let (kind, what, mend) = match ejected {
             true => (
@@ -288,16 +303,6 @@ fn backends_out(known: &Known, items: &mut Vec<Item>) {
             since: None,
         });
     }
-}
-
-/// A backend as people know it: a discovered one by its agent's address.
-fn shown(backend: &str, fleet: &[plan::Agent]) -> String {
-    let mut agents = fleet.iter();
-    let agent = agents.find(|agent| agent.id.to_string() == backend);
-    agent.map_or_else(
-        || backend.to_owned(),
-        |agent| format!("The agent at {}", agent.address),
-    )
 }
 
 fn long_said(said: &LongSaid) -> Item {

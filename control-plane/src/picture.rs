@@ -167,11 +167,20 @@ pub(crate) fn topology(document: &Document, sights: &Sights) -> Topology {
         clients.accept_rate += listener.accept_rate;
         clients.byte_rate += listener.byte_rate;
     }
-    let pools = document.pools.iter();
+    // Once for all: there may be thousands of each.
+    let mut seen: HashMap<&str, SeenCounts> = HashMap::new();
+    for (pool, _, counts) in &sights.backends {
+        let sum = seen.entry(pool).or_default();
+        *sum = sum.plus(*counts);
+    }
+    let pools = document.pools.iter().map(|one| {
+        let seen = seen.get(one.name.as_str()).copied().unwrap_or_default();
+        pool(document, one, seen, sights)
+    });
     Topology {
         clients,
         listeners,
-        pools: pools.map(|one| pool(document, one, sights)).collect(),
+        pools: pools.collect(),
     }
 }
 
@@ -207,10 +216,8 @@ fn listener_node(listener: &Listener, sum: Traffic) -> ListenerNode {
     }
 }
 
-fn pool(document: &Document, pool: &Pool, sights: &Sights) -> PoolNode {
+fn pool(document: &Document, pool: &Pool, sum: SeenCounts, sights: &Sights) -> PoolNode {
     let name = pool.name.as_str();
-    let rows = sights.backends.iter().filter(|(of, ..)| of == name);
-    let sum = rows.fold(SeenCounts::default(), |sum, (.., one)| sum.plus(*one));
     let (mut serving, mut queued) = (ServedBy::default(), 0_u64);
     for row in sights.serving.iter().filter(|row| row.pool == name) {
         queued = queued.saturating_add(row.queued);

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tidegate_core::document::Role;
+use tidegate_core::plan;
 use uuid::Uuid;
 
 use super::*;

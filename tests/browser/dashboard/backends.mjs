@@ -72,13 +72,7 @@ await story(async (told) => {
   told.expected.push(/status of 422/);
   await told.write(edit.getByLabel("Weight"), "many");
   await told.press(button("Show what changes", edit));
-  await until("the mistake at the weight", async () =>
-    edit
-      .getByLabel("Weight")
-      .evaluate(
-        (field) => field.ariaInvalid === "true" || field.getAttribute("aria-invalid") === "true",
-      ),
-  );
+  await until("the mistake at the weight", () => told.isWrong(edit.getByLabel("Weight")));
   await told.write(edit.getByLabel("Weight"), "0");
   await told.press(button("Show what changes", edit));
   await edit.getByText("/backends/:3001/weight").waitFor();

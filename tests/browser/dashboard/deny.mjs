@@ -30,4 +30,12 @@ await story(async (told) => {
   expect("the policy", (await (await page.request.get("/api/v1/policies/clients")).json()).deny, [
     `${client}/32`,
   ]);
+
+  // Taken back from where it was done, and let in again.
+  await told.press(button("Undo"));
+  const undo = told.dialog(/^Roll back to revision/);
+  await undo.getByText("Only this is undone").waitFor();
+  await told.press(button("Roll back", undo));
+  await undo.waitFor({ state: "detached" });
+  expect("who serves it again", Object.keys(await ask("names", { count: 1 })).length, 1);
 });

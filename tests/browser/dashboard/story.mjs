@@ -136,6 +136,20 @@ class Told {
     await this.page.keyboard.insertText(text);
   }
 
+  // Chooses in a list: by keyboard as browsers have it, by the first letters.
+  async pick(list, value) {
+    await list.waitFor();
+    if (this.config.hand === "mouse") return list.selectOption(value);
+    await this.walkTo(list);
+    await this.page.keyboard.type(value);
+    expect("what is chosen", await list.inputValue(), value);
+  }
+
+  // Whether a field says that what is in it is wrong.
+  isWrong(field) {
+    return field.evaluate((element) => element.getAttribute("aria-invalid") === "true");
+  }
+
   // An entry of a menu that `control` opens.
   async choose(control, entry) {
     await this.press(control);

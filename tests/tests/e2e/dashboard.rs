@@ -61,6 +61,16 @@ async fn backends_are_acted_on_by_keyboard() {
 }
 
 #[tokio::test]
+async fn listeners_and_pools_are_written_by_mouse() {
+    Stagehand::tell_with("listeners", Steered::start().await, Hand::Mouse).await;
+}
+
+#[tokio::test]
+async fn listeners_and_pools_are_written_by_keyboard() {
+    Stagehand::tell_with("listeners", Steered::start().await, Hand::Keyboard).await;
+}
+
+#[tokio::test]
 async fn an_instance_is_added_by_a_pasted_line_and_revoked_by_mouse() {
     Stagehand::tell_with("instance", Steered::start().await, Hand::Mouse).await;
 }
