@@ -13,15 +13,17 @@ await story(async (told) => {
   await visit("/listeners");
   await told.press(button("Add a listener"));
   const add = told.dialog("Add a listener");
-  await told.write(add.getByLabel("Name"), "second");
-  await told.write(add.getByLabel("Address"), "443x");
-  await told.pick(add.getByLabel("Pool"), "game-tls");
-  await told.write(add.getByLabel("Agents"), "tier=edge");
+  await told.write(add.getByLabel("Name", { exact: true }), "second");
+  await told.write(add.getByLabel("Address", { exact: true }), "443x");
+  await told.pick(add.getByLabel("Pool", { exact: true }), "game-tls");
+  await told.write(add.getByLabel("Agents", { exact: true }), "tier=edge");
   told.expected.push(/status of 422/);
   await told.press(button("Show what changes", add));
-  await until("the mistake at the address", () => told.isWrong(add.getByLabel("Address")));
+  await until("the mistake at the address", () =>
+    told.isWrong(add.getByLabel("Address", { exact: true })),
+  );
   await told.photograph(`listener-mistake-${told.config.hand}`);
-  await told.write(add.getByLabel("Address"), ":9443");
+  await told.write(add.getByLabel("Address", { exact: true }), ":9443");
   await told.press(button("Show what changes", add));
   await add.getByText("/bind").waitFor();
   await told.press(button("Apply", add));
@@ -30,7 +32,7 @@ await story(async (told) => {
 
   await told.press(button("Edit"));
   const edit = told.dialog("Edit second");
-  await told.write(edit.getByLabel("Address"), ":9444");
+  await told.write(edit.getByLabel("Address", { exact: true }), ":9444");
   await told.press(button("Show what changes", edit));
   await edit.getByText("/bind").waitFor();
   await told.press(button("Apply", edit));

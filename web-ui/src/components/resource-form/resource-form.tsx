@@ -3,9 +3,10 @@
 // finds wrong stands at the field concerned.
 
 import { Button, Modal, Textarea } from "@mantine/core";
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, type ReactNode, useEffect, useState } from "react";
 import type { Writing } from "../../api/client";
+import { concerns } from "../../api/concerns";
 import { isProblem } from "../../api/problem";
 import type { Commit } from "../../api/types";
 import { counted } from "../../format/numbers";
@@ -51,6 +52,7 @@ export function ResourceForm<Resource extends object>(props: Props<Resource>) {
 
 function Form<Resource extends object>(props: Props<Resource>) {
   const { fields, etag, put, onDone, onClose, onReadAgain, children } = props;
+  const client = useQueryClient();
   const [resource, setResource] = useState(props.initial);
   const [text, setText] = useState<string>();
   const [unreadable, setUnreadable] = useState<string>();
@@ -60,6 +62,11 @@ function Form<Resource extends object>(props: Props<Resource>) {
   const done = useMutation({
     mutationFn: (wanted: Resource) => put(wanted, { etag, wait: true }),
     onSuccess: (commit, wanted) => {
+      // The event of it comes within a second; what is done next needs the new ETag.
+      void client.invalidateQueries({
+        predicate: ({ queryKey }) =>
+          concerns({ kind: "change", change: commit.change, revision: commit.revision }, queryKey),
+      });
       onClose();
       onDone(commit, wanted);
     },
