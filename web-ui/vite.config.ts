@@ -12,11 +12,16 @@ const tokenFile = process.env.TIDEGATE_TOKEN_FILE;
 
 const api: ProxyOptions = {
   target,
-  // The control plane compares Host with Origin, and both have to be this server's.
+  // The control plane wants an Origin that is https:// and its Host: both name this server.
   changeOrigin: false,
   // The fleet's own authority, which Node.js does not know.
   secure: false,
   configure: (proxy) => {
+    proxy.on("proxyReq", (outgoing, { headers }) => {
+      if (headers.origin === `http://${headers.host}`) {
+        outgoing.setHeader("Origin", `https://${headers.host}`);
+      }
+    });
     // A stream of events that is cut behind the proxy is cut for the browser as well.
     proxy.on("proxyRes", (incoming, _request, outgoing) => {
       incoming.on("aborted", () => outgoing.destroy());

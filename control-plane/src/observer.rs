@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidegate_core::document::Document;
 use time::OffsetDateTime;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ impl Observer {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = Seen::default();
-        let mut figures_at = clock::now();
+        let mut figures_at = Instant::now();
         let mut failing = false;
         loop {
             tokio::select! {
@@ -59,14 +59,14 @@ impl Observer {
                 _ = looks.tick() => {}
             }
             let now = clock::now();
-            let figures = figures_at <= now;
+            let figures = figures_at <= Instant::now();
             if figures {
-                figures_at = now + self.report_interval.clamp(LOOK, FIGURES);
+                figures_at = Instant::now() + self.report_interval.clamp(LOOK, FIGURES);
             }
             match self.look(&mut seen, now, figures).await {
                 Ok(()) => failing = false,
                 Err(error) if !std::mem::replace(&mut failing, true) => {
-                    tracing::warn!(%error, "nothing is observed: the database is away");
+                    tracing::warn!(%error, "nothing is observed");
                 }
                 Err(_) => {}
             }
@@ -86,47 +86,43 @@ impl Observer {
         if !self.journal.is_read() {
             return Ok(());
         }
-        let mut events = self.commits(seen).await?;
+        // Each is written down before the next is asked for: what was seen once is not
+        // compared again.
+        self.commits(seen).await?;
         let agents = self.store.agent_sights(fresh_since).await?;
         let agents = agents.into_iter().map(|sight| (sight.id, sight)).collect();
-        events.extend(
-            changed(&mut seen.agents, agents, |before, after| {
-                before.stand == after.stand && before.mistakes == after.mistakes
-            })
-            .map(|agent| Event::Agent { agent }),
-        );
+        let agents = changed(&mut seen.agents, agents, |before, after| {
+            before.stand == after.stand && before.mistakes == after.mistakes
+        });
+        let agents = agents.map(|agent| Event::Agent { agent });
+        self.journal.write(agents.collect());
         if figures {
             let sights = self.store.backend_sights(fresh_since).await?;
             let sights = sights.into_iter().map(|sight| (sight.of.clone(), sight));
-            let sights = sights.collect();
-            let backends = changed(&mut seen.backends, sights, PartialEq::eq);
-            events.extend(backends.map(|seen| Event::Backend { seen }));
+            let backends = changed(&mut seen.backends, sights.collect(), PartialEq::eq);
+            let backends = backends.map(|seen| Event::Backend { seen });
             // Last: who reads it has all that came before.
-            events.push(Event::Sample { at: now });
+            let sample = std::iter::once(Event::Sample { at: now });
+            self.journal.write(backends.chain(sample).collect());
         }
-        self.journal.write(events);
         Ok(())
     }
 
-    /// What was committed since the last look.
-    async fn commits(&self, seen: &mut Seen) -> Result<Vec<Event>, StoreError> {
-        let mut events = Vec::new();
+    /// What was committed since the last look. At the first one everything is: somebody
+    /// may have read before it.
+    async fn commits(&self, seen: &mut Seen) -> Result<(), StoreError> {
         let numbers = self.store.numbers().await?;
-        if seen
-            .numbers
-            .replace(numbers)
-            .is_some_and(|last| last != numbers)
-        {
-            events.push(Event::Change {
+        if seen.numbers.replace(numbers) != Some(numbers) {
+            self.journal.write(vec![Event::Change {
                 change: numbers.change,
                 revision: numbers.revision,
-            });
+            }]);
         }
         let audit = self.store.last_audit().await?;
-        if seen.audit.replace(audit).is_some_and(|last| last != audit) {
-            events.push(Event::Audit { number: audit });
+        if seen.audit.replace(audit) != Some(audit) {
+            self.journal.write(vec![Event::Audit { number: audit }]);
         }
-        Ok(events)
+        Ok(())
     }
 
     /// Adds a point to every series.
@@ -150,6 +146,10 @@ impl Observer {
             *queued = queued.saturating_add(row.queued);
         }
         for (pool, backend, counts) in self.store.backend_sums(fresh_since).await? {
+            if counts.up + counts.down + counts.ejected + counts.drained == 0 {
+                // Reports have stopped: nothing is known, which is not zero.
+                continue;
+            }
             let (sum, _) = pools.entry(pool.clone()).or_default();
             *sum = sum.plus(counts);
             points.push((Of::Backend(pool, backend), counted(counts)));
@@ -208,12 +208,14 @@ fn counted(counts: SeenCounts) -> Point {
 }
 
 /// The names of what came, went, or is not the same any more, now that `after` is
-/// seen; one `None` when there are too many to name. Of a first look nothing is news.
+/// seen; one `None` when there are too many to name, and at a first look, before which
+/// somebody may have read.
 fn changed<K: Clone + Eq + Hash, V>(
     seen: &mut Option<HashMap<K, V>>,
     after: HashMap<K, V>,
     same: impl Fn(&V, &V) -> bool,
 ) -> impl Iterator<Item = Option<K>> {
+    let is_first = seen.is_none();
     let mut names = Vec::new();
     if let Some(before) = seen {
         let is_new = |(name, value): &(&K, &V)| {
@@ -225,7 +227,7 @@ fn changed<K: Clone + Eq + Hash, V>(
         names.extend(gone.cloned());
     }
     *seen = Some(after);
-    let too_many = names.len() > NAMED;
+    let too_many = is_first || names.len() > NAMED;
     let named = names.into_iter().map(Some);
     let named = named.take(if too_many { 0 } else { NAMED });
     named.chain(too_many.then_some(None))
@@ -248,7 +250,7 @@ mod tests {
     #[test]
     fn what_came_went_or_changed_is_named() {
         let mut last = None;
-        assert_eq!(names(&mut last, &[(1, 0), (2, 0)]), [], "a first look");
+        assert_eq!(names(&mut last, &[(1, 0), (2, 0)]), [None], "a first look");
         assert_eq!(names(&mut last, &[(1, 0), (2, 0)]), []);
         assert_eq!(
             names(&mut last, &[(1, 7), (3, 0)]),

@@ -77,8 +77,11 @@ pub(crate) struct History {
 struct Ring {
     /// Of the last point.
     tick: i64,
-    /// Oldest first, one entry for each measure; NaN where nothing was known.
-    points: VecDeque<Box<[f32]>>,
+    /// How many measures.
+    width: usize,
+    /// Oldest first, all measures of a point one after the other; NaN where nothing was
+    /// known.
+    values: VecDeque<f32>,
 }
 
 /// Which point a moment belongs to.
@@ -87,11 +90,18 @@ fn tick(at: OffsetDateTime) -> i64 {
     at.unix_timestamp().div_euclid(step)
 }
 
+/// Whether a point is of a time that has yet to come: the clock was set back, and what
+/// was taken by the wrong one says nothing.
+fn is_ahead(point: i64, now: i64) -> bool {
+    point.saturating_sub(now) > 1
+}
+
 impl Series {
     /// Whether the point of this moment is still to be added.
     pub(crate) fn is_due(&self, now: OffsetDateTime) -> bool {
         let all = self.lock();
-        all.get(&Of::Fleet).is_none_or(|ring| ring.tick < tick(now))
+        let fleet = all.get(&Of::Fleet);
+        fleet.is_none_or(|ring| ring.tick < tick(now) || is_ahead(ring.tick, tick(now)))
     }
 
     /// Adds a point to each of these, and forgets what got none for an hour. Answers
@@ -103,7 +113,10 @@ impl Series {
     ) -> usize {
         let tick = tick(now);
         let mut all = self.lock();
-        all.retain(|_, ring| tick.saturating_sub(ring.tick) < POINTS as i64);
+        all.retain(|_, ring| {
+            let old = tick.saturating_sub(ring.tick) >= POINTS as i64;
+            !old && !is_ahead(ring.tick, tick)
+        });
         let mut refused = 0;
         for (of, point) in points {
             let room = all.len() < MOST;
@@ -124,9 +137,12 @@ impl Series {
         let ring = all.get(of);
         let ring = ring.filter(|ring| tick(now).saturating_sub(ring.tick) < POINTS as i64);
         let measure = |(place, name): (usize, &&'static str)| {
-            let points = ring.iter().flat_map(|ring| &ring.points);
-            let values = points.map(|point| point.get(place).copied().filter(|v| !v.is_nan()));
-            (*name, values.collect())
+            let all = ring.iter().flat_map(|ring| {
+                let of_measure = ring.values.iter().skip(place);
+                of_measure.step_by(ring.width.max(1))
+            });
+            let known = all.map(|value| Some(*value).filter(|value| !value.is_nan()));
+            (*name, known.collect())
         };
         let end = |ring: &Ring| {
             let seconds = ring.tick.saturating_mul(STEP.as_secs() as i64);
@@ -148,30 +164,30 @@ impl Ring {
     fn begin(tick: i64, point: &Point) -> Self {
         Self {
             tick,
-            points: VecDeque::from([narrow(point)]),
+            width: point.len(),
+            values: narrow(point).collect(),
         }
     }
 
     fn add(&mut self, tick: i64, point: &Point) {
         if tick <= self.tick {
-            // The clock was set back, or it is the same moment: the first one stays.
+            // The same moment, or just before it: the first one stays.
             return;
         }
-        let unknown: Box<[f32]> = vec![f32::NAN; point.len()].into();
         let missed = usize::try_from(tick - self.tick - 1).unwrap_or(POINTS);
-        let gap = std::iter::repeat_n(unknown, missed.min(POINTS));
-        self.points.extend(gap);
-        self.points.push_back(narrow(point));
-        let surplus = self.points.len().saturating_sub(POINTS);
-        self.points.drain(..surplus);
+        let gap = std::iter::repeat_n(f32::NAN, missed.min(POINTS) * self.width);
+        self.values.extend(gap);
+        self.values.extend(narrow(point));
+        let surplus = self.values.len().saturating_sub(POINTS * self.width);
+        self.values.drain(..surplus);
         self.tick = tick;
     }
 }
 
 /// Seven digits are more than a picture shows.
 #[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
-fn narrow(point: &Point) -> Box<[f32]> {
-    point.iter().map(|value| *value as f32).collect()
+fn narrow(point: &Point) -> impl Iterator<Item = f32> {
+    point.iter().map(|value| *value as f32)
 }
 
 #[cfg(test)]
@@ -234,12 +250,31 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_changes_nothing() {
+    fn a_clock_that_was_set_back_begins_anew() {
         let series = Series::default();
-        series.add(at(10), [(pool("p"), vec![1.0; 4])]);
-        series.add(at(3), [(pool("p"), vec![2.0; 4])]);
-        series.add(at(10), [(pool("p"), vec![3.0; 4])]);
-        assert_eq!(live(&series.of(&pool("p"), at(10))), [Some(1.0)]);
+        series.add(
+            at(100),
+            [(Of::Fleet, vec![1.0; 8]), (pool("p"), vec![1.0; 4])],
+        );
+        assert!(series.is_due(at(3)));
+        series.add(
+            at(3),
+            [(Of::Fleet, vec![2.0; 8]), (pool("p"), vec![2.0; 4])],
+        );
+        assert_eq!(live(&series.of(&pool("p"), at(3))), [Some(2.0)]);
+        // A step back by less than two is the same moment.
+        series.add(at(2), [(pool("p"), vec![3.0; 4])]);
+        assert_eq!(live(&series.of(&pool("p"), at(3))), [Some(2.0)]);
+    }
+
+    #[test]
+    fn a_series_costs_what_is_said() {
+        let series = Series::default();
+        for step in 0..2000_u16 {
+            series.add(at(step.into()), [(Of::Agent(Uuid::nil()), vec![1.0; 5])]);
+        }
+        let bytes = series.lock()[&Of::Agent(Uuid::nil())].values.capacity() * 4;
+        assert!(bytes <= 20 << 10, "{bytes}");
     }
 
     #[test]

@@ -150,17 +150,16 @@ impl<R> Caller<R> {
 pub(super) fn from_own_page(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST);
-    let origin = text(header::ORIGIN).map(|origin| {
-        let after_scheme = origin.split_once("://");
-        after_scheme.map_or(origin, |(_, authority)| authority)
-    });
+    // Whoever is in the network can answer plain HTTP in our name.
+    let origin = text(header::ORIGIN).and_then(|origin| origin.strip_prefix("https://"));
     match (origin, host) {
         (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
         _ => Err(Problem::new(
             Kind::Forbidden,
             format!(
-                "{method} with the cookie of a session has to come from this control plane's own \
-                 pages; programs send Authorization: Bearer"
+                "{method} by a browser has to come from this control plane's own pages: its Origin \
+                 and its Host are the same, also behind a proxy, which has to pass Host on; \
+                 programs send Authorization: Bearer"
             ),
         )),
     }

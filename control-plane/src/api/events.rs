@@ -289,7 +289,7 @@ pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
                 "delete from observed_backends;
                  insert into observed_backends
                  values ('{agent}', 'p', '10.0.0.9:1', '', {up}, 'ready', 3, 0, 0, 0.5,
-                         false, 'refused', now(), now());"
+                         false, 'refused', now(), now() + interval '1 hour');"
             )
         };
         let of = json!({ "pool": "p", "backend": "10.0.0.9:1", "agent": agent });
@@ -299,9 +299,9 @@ pools: [{ name: p, backends: [{ address: '10.0.0.9:1' }] }]
         }
         api.store
             .execute(&format!(
-                "insert into observed_pools values ('{agent}', 'p', 2, 'nobody', now());
+                "insert into observed_pools values ('{agent}', 'p', 2, 'nobody', now() + interval '1 hour');
                  insert into observed_listeners
-                 values ('{agent}', 'edge', 'balancer', 7, 5, 0, 0, 0, 0, 0, 0, 0, 0, 2.5, 90, 0, now())"
+                 values ('{agent}', 'edge', 'balancer', 7, 5, 0, 0, 0, 0, 0, 0, 0, 0, 2.5, 90, 0, now() + interval '1 hour')"
             ))
             .await;
         let picture = api.get("/topology").await;
