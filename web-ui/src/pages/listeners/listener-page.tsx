@@ -1,24 +1,21 @@
 // One listener: what goes through, on which agents, and how it is set.
 
 import { useQuery } from "@tanstack/react-query";
-import { useMemo, useState } from "react";
-import { Link, useNavigate, useParams } from "react-router";
+import { useMemo } from "react";
+import { Link, useParams } from "react-router";
 import { agentsQuery } from "../../api/queries/agents";
 import { deleteListener, listenerQuery, putListener } from "../../api/queries/listeners";
 import { topologyQuery } from "../../api/queries/overview";
 import { seriesQuery } from "../../api/queries/series";
 import type { Agent, Listener, ListenerSeen, Series, TopologyListener } from "../../api/types";
 import { Ago } from "../../components/ago";
-import { ConfirmAction } from "../../components/confirm-action";
 import { type Column, DataTable } from "../../components/data-table";
 import { EmptyState } from "../../components/empty-state";
 import { Figure, Figures } from "../../components/figure";
 import { Name } from "../../components/name";
-import { useNotices } from "../../components/notices";
 import { PageHeader } from "../../components/page-header";
 import { QueryProblem } from "../../components/problem-alert";
-import { appliedWords, Preview, ResourceForm } from "../../components/resource-form/resource-form";
-import { RoleButton } from "../../components/role-button";
+import { EditOrRemove } from "../../components/resource-form/edit-or-remove";
 import { Facts, Section } from "../../components/section";
 import { StateMark } from "../../components/state-mark";
 import { TimeChart } from "../../components/time-chart";
@@ -265,55 +262,21 @@ interface ActionsProps {
 }
 
 function Actions({ listener, etag, live, onReadAgain }: ActionsProps) {
-  const [open, setOpen] = useState<"edit" | "remove">();
-  const fields = useListenerFields();
-  const { notify } = useNotices();
-  const navigate = useNavigate();
   return (
-    <>
-      <RoleButton needs="operator" variant="default" onClick={() => setOpen("edit")}>
-        Edit
-      </RoleButton>
-      <RoleButton needs="operator" variant="default" onClick={() => setOpen("remove")}>
-        Remove
-      </RoleButton>
-      <ResourceForm<Listener>
-        opened={open === "edit"}
-        onClose={() => setOpen(undefined)}
-        title={`Edit ${listener.name}`}
-        fields={fields}
-        initial={listener}
-        etag={etag}
-        put={putListener}
-        onReadAgain={() => {
-          setOpen(undefined);
-          onReadAgain();
-        }}
-        onDone={(commit) => notify({ text: appliedWords(commit) })}
-      />
-      <ConfirmAction
-        opened={open === "remove"}
-        onClose={() => setOpen(undefined)}
-        title={`Remove ${listener.name}`}
-        label="Remove"
-        danger
-        previewKey={[listener.name, etag]}
-        read={() => deleteListener(listener.name, { dryRun: true, etag })}
-        describe={(commit) => (
-          <>
-            <p>
-              New connections to {listener.bind} are refused. {counted(live, "live connection")} go
-              on until they end.
-            </p>
-            <Preview commit={commit} />
-          </>
-        )}
-        act={() => deleteListener(listener.name, { etag, wait: true })}
-        onDone={(commit) => {
-          notify({ text: appliedWords(commit) });
-          void navigate("/listeners");
-        }}
-      />
-    </>
+    <EditOrRemove<Listener>
+      resource={listener}
+      fields={useListenerFields()}
+      etag={etag}
+      put={putListener}
+      remove={deleteListener}
+      consequence={
+        <>
+          New connections to {listener.bind} are refused. {counted(live, "live connection")} go on
+          until they end.
+        </>
+      }
+      list="/listeners"
+      onReadAgain={onReadAgain}
+    />
   );
 }

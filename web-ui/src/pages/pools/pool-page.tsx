@@ -2,20 +2,18 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { Link, useNavigate, useParams } from "react-router";
+import { Link, useParams } from "react-router";
 import { agentsQuery } from "../../api/queries/agents";
 import { backendsQuery } from "../../api/queries/backends";
 import { topologyQuery } from "../../api/queries/overview";
 import { deletePool, poolQuery, putPool } from "../../api/queries/pools";
 import { seriesQuery } from "../../api/queries/series";
 import type { Backend, Pool, Series, TopologyPool } from "../../api/types";
-import { ConfirmAction } from "../../components/confirm-action";
 import { Figure, Figures } from "../../components/figure";
 import { Name } from "../../components/name";
-import { useNotices } from "../../components/notices";
 import { PageHeader } from "../../components/page-header";
 import { QueryProblem } from "../../components/problem-alert";
-import { appliedWords, Preview, ResourceForm } from "../../components/resource-form/resource-form";
+import { EditOrRemove } from "../../components/resource-form/edit-or-remove";
 import { RoleButton } from "../../components/role-button";
 import { Section } from "../../components/section";
 import { StateMark } from "../../components/state-mark";
@@ -172,9 +170,6 @@ interface ActionsProps {
 }
 
 function Actions({ pool, etag, backends, listeners, onAdd, onReadAgain }: ActionsProps) {
-  const [open, setOpen] = useState<"edit" | "remove">();
-  const { notify } = useNotices();
-  const navigate = useNavigate();
   const connections = backends.reduce((sum, backend) => sum + live(backend), 0);
   return (
     <>
@@ -183,48 +178,20 @@ function Actions({ pool, etag, backends, listeners, onAdd, onReadAgain }: Action
           Add a backend
         </RoleButton>
       )}
-      <RoleButton needs="operator" variant="default" onClick={() => setOpen("edit")}>
-        Edit
-      </RoleButton>
-      <RoleButton needs="operator" variant="default" onClick={() => setOpen("remove")}>
-        Remove
-      </RoleButton>
-      <ResourceForm<Pool>
-        opened={open === "edit"}
-        onClose={() => setOpen(undefined)}
-        title={`Edit ${pool.name}`}
+      <EditOrRemove<Pool>
+        resource={pool}
         fields={poolFields(listeners)}
-        initial={pool}
         etag={etag}
         put={putPool}
-        onReadAgain={() => {
-          setOpen(undefined);
-          onReadAgain();
-        }}
-        onDone={(commit) => notify({ text: appliedWords(commit) })}
-      />
-      <ConfirmAction
-        opened={open === "remove"}
-        onClose={() => setOpen(undefined)}
-        title={`Remove ${pool.name}`}
-        label="Remove"
-        danger
-        previewKey={[pool.name, etag]}
-        read={() => deletePool(pool.name, { dryRun: true, etag })}
-        describe={(commit) => (
+        remove={deletePool}
+        consequence={
           <>
-            <p>
-              {counted(connections, "live connection")} to its {counted(backends.length, "backend")}{" "}
-              go on until they end.
-            </p>
-            <Preview commit={commit} />
+            {counted(connections, "live connection")} to its {counted(backends.length, "backend")}{" "}
+            go on until they end.
           </>
-        )}
-        act={() => deletePool(pool.name, { etag, wait: true })}
-        onDone={(commit) => {
-          notify({ text: appliedWords(commit) });
-          void navigate("/pools");
-        }}
+        }
+        list="/pools"
+        onReadAgain={onReadAgain}
       />
     </>
   );
