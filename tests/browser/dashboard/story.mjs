@@ -202,10 +202,10 @@ class Told {
         this.problems.push(`a request to ${asked}`);
     });
     page.on("console", (message) => {
-      const text = message.text();
+      const text = `${message.text()} (${message.location().url})`;
       if (!["error", "warning"].includes(message.type())) return;
       if (this.expected.some((pattern) => pattern.test(text))) return;
-      this.problems.push(`console: ${text} (${message.location().url})`);
+      this.problems.push(`console: ${text}`);
     });
     page.on("pageerror", (error) => this.problems.push(`the page: ${error.stack}`));
   }
