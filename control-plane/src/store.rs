@@ -134,6 +134,20 @@ impl Store {
         Ok(Self { pool, writes })
     }
 
+    /// A transaction. A request that is given up during its BEGIN would leave the
+    /// connection in the pool inside one that sqlx does not know of, and that the next
+    /// user would write in; a task of its own always comes to the end of it.
+    async fn begin(
+        &self,
+        how: &'static str,
+    ) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let begin = tokio::spawn(async move { pool.begin_with(how).await });
+        Ok(begin
+            .await
+            .map_err(|error| broken("a transaction", error))??)
+    }
+
     /// The cluster of this database; the first control plane makes it.
     ///
     /// # Errors
@@ -164,7 +178,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn renew_epoch(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let here = incarnation(&mut transaction).await?;
         let renewed = sqlx::query!(
             "update cluster set epoch = gen_random_uuid(), incarnation = $1 where incarnation <> $1",
@@ -198,7 +212,7 @@ impl Store {
     async fn found_cluster(&self, kek: &Kek, now: OffsetDateTime) -> Result<(), StoreError> {
         let id = Uuid::new_v4();
         let (certificate, key) = Authority::make(id, now)?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let here = incarnation(&mut transaction).await?;
         sqlx::query!(
             "insert into cluster (id, epoch, incarnation, key_check, ca_certificate, ca_key)

@@ -100,7 +100,7 @@ impl Store {
         author: &Author,
         new: &NewApiToken,
     ) -> Result<StoredApiToken, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let stored = add(&mut transaction, author, new).await?;
         transaction.commit().await?;
         Ok(stored)
@@ -115,7 +115,7 @@ impl Store {
         author: &Author,
         id: &str,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let removed = sqlx::query!("delete from api_tokens where id = $1", id)
             .execute(&mut *transaction)
             .await?
@@ -145,7 +145,7 @@ impl Store {
         &self,
         now: OffsetDateTime,
     ) -> Result<Option<FirstApiToken>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         sqlx::query!("select one from cluster for update")
             .fetch_one(&mut *transaction)
             .await?;

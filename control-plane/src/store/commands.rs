@@ -42,7 +42,7 @@ impl Store {
         agent: Option<AgentId>,
     ) -> Result<Vec<i64>, StoreError> {
         let (pool, backend, agent) = (pool.as_str(), backend.as_str(), agent.map(|a| a.0));
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let numbers = sqlx::query_scalar!(
             "insert into commands (agent, pool, backend)
              select id, $1, $2 from agents

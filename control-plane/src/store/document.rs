@@ -17,10 +17,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or holds what is no document.
     pub(crate) async fn document(&self) -> Result<(Numbers, Document), StoreError> {
-        let mut transaction = self
-            .pool
-            .begin_with("begin isolation level repeatable read read only")
-            .await?;
+        let read = "begin isolation level repeatable read read only";
+        let mut transaction = self.begin(read).await?;
         let numbers = numbers(&mut transaction).await?;
         let document = load(&mut transaction).await?;
         Ok((numbers, document))

@@ -59,7 +59,7 @@ impl Store {
     ) -> Result<StoredJoinToken, StoreError> {
         let names: Vec<String> = roles.iter().map(Role::to_string).collect();
         let hash = token.secret_hash();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let row = sqlx::query!(
             "insert into join_tokens (id, secret_hash, roles, labels, uses, expires_at, created_by)
              values ($1, $2, $3, $4, $5, $6, $7)
@@ -130,7 +130,7 @@ impl Store {
         author: &Author,
         id: &str,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let removed = sqlx::query!("delete from join_tokens where id = $1", id)
             .execute(&mut *transaction)
             .await?

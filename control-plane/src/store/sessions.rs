@@ -69,7 +69,7 @@ impl Store {
         author: &Author,
         new: &NewSession,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         sqlx::query!(
             "insert into sessions (id, secret_hash, api_token, expires_at) values ($1, $2, $3, $4)",
             new.id,
@@ -99,7 +99,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn end_session(&self, author: &Author, id: &str) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let ended = sqlx::query!("delete from sessions where id = $1", id)
             .execute(&mut *transaction)
             .await?;

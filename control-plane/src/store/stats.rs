@@ -26,7 +26,7 @@ impl Store {
         reports: &[&Report],
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let new = new_reports(&mut transaction, reports).await?;
         add_clients(&mut transaction, &new, now).await?;
         add_totals(&mut transaction, &new, now).await?;
@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn turn_the_day(&self, today: Date, keep: Duration) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         sqlx::query!("select pg_advisory_xact_lock($1)", PARTITIONS_LOCK)
             .execute(&mut *transaction)
             .await?;

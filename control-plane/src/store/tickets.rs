@@ -205,7 +205,7 @@ impl Store {
         if seen.gone.is_empty() && seen.due(timing).is_empty() {
             return Ok(Vec::new());
         }
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         lock(&mut transaction).await?;
         let seen = look(&mut transaction).await?;
         sqlx::query!(
@@ -240,7 +240,7 @@ impl Store {
         listener: Option<&str>,
         drop_old: bool,
     ) -> Result<Option<Vec<String>>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         lock(&mut transaction).await?;
         let listeners = sqlx::query_scalar!(
             r#"select name as "name!" from ticket_listeners

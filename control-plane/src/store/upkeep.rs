@@ -133,7 +133,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         // Between commits: one under way may be about to want such a snapshot.
         sqlx::query!("select one from cluster for update")
             .fetch_one(&mut *transaction)

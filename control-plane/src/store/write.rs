@@ -67,7 +67,7 @@ impl Store {
     /// When the database does not answer.
     pub(crate) async fn write(&self, author: &Author) -> Result<Writing, StoreError> {
         let turn = Arc::clone(&self.writes).acquire_owned().await.ok();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin("begin").await?;
         let row = sqlx::query!("select epoch, change, revision from cluster for update")
             .fetch_one(&mut *transaction)
             .await?;
